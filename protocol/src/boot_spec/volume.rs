@@ -1,0 +1,38 @@
+//! Further file systems, mounted in the root.
+
+use serde::{Deserialize, Serialize};
+
+use super::Disk;
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// The disk it is on.
+    pub disk: Disk,
+    /// Where it is mounted: an absolute path inside the root, made if missing.
+    pub target: String,
+    /// How it is mounted.
+    #[serde(default)]
+    pub mode: VolumeMode,
+    /// Whether the boot fails without it. A missing optional volume is said in its STAGE-DONE sentinel.
+    #[serde(default = "default_required")]
+    pub required: bool,
+}
+
+/// How a volume is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeMode {
+    /// Read and write.
+    #[default]
+    Rw,
+    /// Read only.
+    Ro,
+    /// Read from the volume, write to memory: what is written is lost at power-off.
+    Overlay,
+}
+
+fn default_required() -> bool {
+    true
+}

@@ -1,0 +1,27 @@
+//! Every word a Firstlight host and guest say to each other.
+//!
+//! This crate is pure: it does no I/O, reads no clock and holds no `unsafe`. Bytes come in as slices and time comes
+//! in as numbers, so both ends of every hop share one type and `parse(render(x)) == x` is tested without a VM.
+//!
+//! | hop | module |
+//! | --- | --- |
+//! | host → init, at boot | [`boot_spec`] |
+//! | host → init, packed beside the kernel modules | [`module_manifest`] |
+//! | init → host, over serial and vsock | [`sentinel`] |
+//! | host → init, back over the vsock event stream | [`init_command`] |
+//! | init → agent, over an inherited descriptor | [`agent_config`] |
+//! | host ↔ agent, over vsock | [`frame`] (header), [`codec`] (payload), [`message`] (what it says), [`version`] |
+//! | all of the above → what the host calls it | [`lifecycle`] |
+
+pub mod agent_config;
+pub mod boot_spec;
+pub mod codec;
+pub mod frame;
+pub mod hex;
+pub mod init_command;
+pub mod lifecycle;
+pub mod message;
+pub mod module_manifest;
+pub mod port;
+pub mod sentinel;
+pub mod version;

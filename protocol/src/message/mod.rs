@@ -1,0 +1,108 @@
+//! What host and agent say to each other, frame by frame.
+//!
+//! A connection starts with [`hello::Hello`] and its answer. After that the host sends requests and the agent
+//! answers each under its id. [`Kind`] is append-only: a number, once given, keeps its meaning and its bytes, because
+//! a VM restored from a snapshot runs the agent it was saved with. `tests/golden.rs` holds the bytes of each
+//! generation.
+//!
+//! | request | answer | then, under the same id |
+//! | --- | --- | --- |
+//! | `Ping` (any bytes) | `Pong` (the same bytes) | |
+//! | `StatusRequest` | [`status::Status`] | |
+//! | [`exec::ExecRequest`] | [`exec::ExecStarted`] | `Stdout`, `Stderr` from the agent; `Stdin`, `StdinEnd`, [`exec::SignalRequest`] from the host; [`exec::ExecEnd`] last |
+//! | [`output::OutputRequest`] | | [`output::OutputChunk`] from the agent, [`output::OutputAck`] from the host, [`output::OutputEnd`] last |
+//! | [`events::EventsRequest`] | [`events::Events`] | |
+//! | [`shutdown::ShutdownRequest`] | `ShutdownAccepted` (empty) | |
+//!
+//! Any request may be answered by an [`error::AgentError`] instead.
+
+pub mod error;
+pub mod events;
+pub mod exec;
+pub mod hello;
+pub mod output;
+pub mod shutdown;
+pub mod status;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// What a frame's payload is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Kind {
+            /// Every kind, in the order of their numbers.
+            pub const ALL: &[Kind] = &[$(Kind::$name),*];
+
+            /// The kind's number on the wire.
+            #[must_use]
+            pub fn number(self) -> u16 {
+                match self {
+                    $(Kind::$name => $number,)*
+                }
+            }
+
+            /// The kind with this number.
+            #[must_use]
+            pub fn from_number(number: u16) -> Option<Kind> {
+                match number {
+                    $($number => Some(Kind::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Host to agent, first on every connection: [`hello::Hello`].
+    Hello = 1,
+    /// Its answer: [`hello::Welcome`].
+    Welcome = 2,
+    /// Instead of the answer, before the connection closes: [`hello::Refusal`].
+    Refusal = 3,
+    /// Raw bytes that come back unchanged.
+    Ping = 4,
+    /// The bytes of a `Ping`.
+    Pong = 5,
+    /// Empty.
+    StatusRequest = 6,
+    /// [`status::Status`].
+    Status = 7,
+    /// [`exec::ExecRequest`].
+    ExecRequest = 8,
+    /// [`exec::ExecStarted`].
+    ExecStarted = 9,
+    /// Raw bytes for the process's standard input.
+    Stdin = 10,
+    /// Empty: standard input ends.
+    StdinEnd = 11,
+    /// Raw bytes of the process's standard output.
+    Stdout = 12,
+    /// Raw bytes of the process's standard error.
+    Stderr = 13,
+    /// [`exec::SignalRequest`].
+    SignalRequest = 14,
+    /// [`exec::ExecEnd`].
+    ExecEnd = 15,
+    /// [`output::OutputRequest`].
+    OutputRequest = 16,
+    /// [`output::OutputChunk`].
+    OutputChunk = 17,
+    /// [`output::OutputAck`].
+    OutputAck = 18,
+    /// [`output::OutputEnd`].
+    OutputEnd = 19,
+    /// [`events::EventsRequest`].
+    EventsRequest = 20,
+    /// [`events::Events`].
+    Events = 21,
+    /// [`shutdown::ShutdownRequest`].
+    ShutdownRequest = 22,
+    /// Empty.
+    ShutdownAccepted = 23,
+    /// [`error::AgentError`].
+    Error = 24,
+}
