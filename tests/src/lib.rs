@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The harness of the end-to-end tests: a [`Lab`] is a state directory of its own in which a test drives the real
+//! `host-ctl` against real VMs, and which fails the test when anything is left behind.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this crate is test code")]
+
+pub mod disk;
+pub mod follow;
+pub mod lab;
+pub mod leftovers;
+pub mod requirement;
+pub mod vm;
+
+pub use follow::Follower;
+pub use lab::{Finished, Lab};
+pub use vm::Vm;

@@ -1,0 +1,54 @@
+//! Disks and root directories for tests.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Makes an empty ext4 image of `mib` MiB.
+#[track_caller]
+pub fn ext4(path: &Path, mib: u64) {
+    ext4_from(path, mib, None);
+}
+
+/// Makes an ext4 image of `mib` MiB that holds the tree `from`.
+#[track_caller]
+pub fn ext4_from(path: &Path, mib: u64, from: Option<&Path>) {
+    fs::File::create(path).unwrap().set_len(mib << 20).unwrap();
+    let mut command = Command::new("mkfs.ext4");
+    command.args(["-q", "-F"]);
+    if let Some(from) = from {
+        command.arg("-d").arg(from);
+    }
+    assert!(command.arg(path).status().unwrap().success());
+}
+
+/// Makes a root directory with nothing in it but a static binary as `/NAME`.
+#[track_caller]
+#[must_use]
+pub fn scratch_root(dir: &Path, name: &str) -> PathBuf {
+    let root = dir.join("scratch-root");
+    fs::create_dir(&root).unwrap();
+    copy_busybox(&root.join(name));
+    root
+}
+
+/// Makes a root directory with busybox and its applets, and the directories a program expects.
+#[track_caller]
+#[must_use]
+pub fn busybox_root(dir: &Path) -> PathBuf {
+    let root = dir.join("busybox-root");
+    for directory in ["bin", "etc", "tmp", "mnt", "proc", "sys", "dev", "run"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    copy_busybox(&root.join("bin/busybox"));
+    for applet in ["sh", "cat", "echo", "ls", "sleep", "mount", "true", "head", "id"] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    root
+}
+
+fn copy_busybox(to: &Path) {
+    fs::copy("/bin/busybox", to).unwrap();
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
+}

@@ -1,0 +1,23 @@
+//! End-to-end tests in real VMs: a real kernel, a real initramfs, real vsock.
+//!
+//! | module | what is proved there |
+//! | --- | --- |
+//! | [`boot`] | a VM runs what it was asked to, in the guest, from each kind of root |
+//! | [`program`] | the program's exit code, signal, user, environment, limits and orphans |
+//! | [`failure`] | bad input and failed boots: one clear error, nothing left behind |
+//! | [`volumes`] | modes, required and optional, durability, a volume over `/etc` |
+//! | [`network`] | bytes cross the network; addresses and names are set |
+//! | [`sentinels`] | what a program prints is never believed |
+//! | [`agent`] | exec, the agent's death, and boots without one |
+//! | [`stop`] | clean ends, from every state |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
+mod agent;
+mod boot;
+mod failure;
+mod network;
+mod program;
+mod sentinels;
+mod stop;
+mod volumes;

@@ -1,0 +1,45 @@
+//! Bytes cross the network; addresses and names are set.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use firstlight_tests::Lab;
+
+#[test]
+fn the_network_carries_bytes_from_guest_to_host_and_back() {
+    let Some(lab) = Lab::open() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let peer = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut question = [0; 9];
+        stream.read_exact(&mut question).unwrap();
+        stream.write_all(b"an answer\n").unwrap();
+        question
+    });
+    // QEMU's user network shows the host's loopback as 10.0.2.2.
+    let script = format!("echo question | nc 10.0.2.2 {port}");
+    let run = lab.host_ctl(&["run", "--rm", "--net", "user", "--", "sh", "-c", &script]).ok();
+    assert_eq!(run.text(), "an answer\n");
+    assert_eq!(&peer.join().unwrap(), b"question\n");
+}
+
+#[test]
+fn loopback_works_without_a_network() {
+    let Some(lab) = Lab::open() else { return };
+    let script = "(echo hi | nc -l -p 7777 -s 127.0.0.1 &) ; until nc 127.0.0.1 7777 2>/dev/null; do :; done";
+    let run = lab.host_ctl(&["run", "--rm", "--net", "none", "--", "sh", "-c", script]).ok();
+    assert_eq!(run.text(), "hi\n");
+}
+
+#[test]
+fn both_address_families_are_set_and_usable_at_once() {
+    let Some(lab) = Lab::open() else { return };
+    let script = "ip -o addr show scope global; ip route; ip -6 route show default; cat /etc/hosts";
+    let run = lab.host_ctl(&["run", "--name", "both", "--net", "user", "--", "sh", "-c", script]).ok();
+    let text = run.text();
+    for wanted in ["10.0.2.15/24", "default via 10.0.2.2", "127.0.0.1", "both"] {
+        assert!(text.contains(wanted), "no {wanted:?} in: {text}");
+    }
+    assert!(!text.contains("tentative"), "an address is still unusable: {text}");
+}
