@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod follow;
+pub mod host_process;
 pub mod lab;
 pub mod leftovers;
 pub mod requirement;

@@ -9,6 +9,7 @@
 //! | [`network`] | bytes cross the network; addresses and names are set |
 //! | [`sentinels`] | what a program prints is never believed |
 //! | [`agent`] | exec, the agent's death, and boots without one |
+//! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
@@ -18,6 +19,7 @@ mod boot;
 mod failure;
 mod network;
 mod program;
+mod recovery;
 mod sentinels;
 mod stop;
 mod volumes;
