@@ -45,3 +45,12 @@ pub fn host_ctl() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
     target.join("release/host-ctl")
 }
+
+/// A shared library that a test preloads, where the distribution puts it.
+#[must_use]
+pub fn library(name: &str) -> Option<PathBuf> {
+    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let places =
+        [format!("/usr/lib/{triplet}/faketime"), "/usr/lib/faketime".into(), format!("/usr/lib/{triplet}")];
+    places.iter().map(|place| PathBuf::from(place).join(name)).find(|path| path.exists())
+}

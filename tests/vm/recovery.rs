@@ -1,8 +1,12 @@
 //! SIGKILL of the monitor, of host-ctl or of both at any instant loses no VM and no event.
 
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use firstlight_tests::{Lab, Vm, host_process};
+use firstlight_tests::lab::finish;
+use firstlight_tests::{Lab, Vm, host_process, requirement};
 
 /// The instants at which a monitor is killed, spread over a boot.
 const INSTANTS: u32 = 20;
@@ -180,4 +184,88 @@ fn a_name_is_given_to_one_of_many_who_ask_at_once() {
     });
     assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
     assert_eq!(codes.iter().filter(|code| **code == 125).count(), 5, "{codes:?}");
+}
+
+#[test]
+fn a_host_clock_stepped_back_an_hour_during_a_boot_changes_nothing() {
+    let Some(lab) = Lab::open() else { return };
+    let Some(faketime) = requirement::library("libfaketime.so.1") else {
+        let _ = requirement::skip_for(Some("libfaketime is not installed; run `make setup`".into()));
+        return;
+    };
+    // libfaketime reads the file again at every look at the clock.
+    let clock = lab.path("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    let command = |args: &[&str]| {
+        let mut command = lab.command(args);
+        command.env("LD_PRELOAD", &faketime).env("FAKETIME_TIMESTAMP_FILE", &clock);
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        finish(command.spawn().unwrap()).ok()
+    };
+    let _ = command(&["run", "-d", "--name", "timely", "--wait", "none", "--", "sleep", "1000"]);
+    std::fs::write(&clock, "-3600").unwrap();
+    let _ = command(&["wait", "timely", "--for", "running", "--timeout", "90s"]);
+    let vm = lab.vm("timely");
+    let _ = outline(&vm);
+    let running = vm.inspect()["timings"]["running"].as_f64().unwrap();
+    assert!((0.0..90_000.0).contains(&running), "a boot of {running} ms");
+    let _ = command(&["stop", "timely"]);
+    assert_eq!(vm.state(), "stopped");
+}
+
+#[test]
+fn a_full_disk_while_persisting_loses_no_event_and_no_vm() {
+    let Some(lab) = Lab::open() else { return };
+    let state_dir = lab.state_dir();
+    let Some(disk) = SmallDisk::mount(&state_dir, 64) else {
+        let _ = requirement::skip_for(Some("mounting a tmpfs needs root".into()));
+        return;
+    };
+    let vm = lab.start("crowded", &["--", "sleep", "1000"]);
+    disk.fill();
+    // Events come while nothing can be written: the agent dies and comes back.
+    let _ = vm.exec(&["sh", "-c", "kill -9 $PPID"]);
+    assert_eq!(vm.exec(&["echo", "still here"]).ok().text(), "still here\n");
+    assert_eq!(vm.state(), "running");
+    disk.free();
+    let mut events = vm.follow_events();
+    events.until("AGENT-EXIT");
+    events.until("AGENT-READY");
+    drop(events);
+    let _ = outline(&vm);
+    vm.stop();
+    assert_eq!(vm.state(), "stopped");
+    vm.remove();
+}
+
+/// A file system of its own that a test can fill.
+struct SmallDisk<'a> {
+    at: &'a Path,
+}
+
+impl<'a> SmallDisk<'a> {
+    fn mount(at: &'a Path, mib: u32) -> Option<SmallDisk<'a>> {
+        std::fs::create_dir_all(at).unwrap();
+        let size = format!("size={mib}m");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output().unwrap();
+        mounted.status.success().then_some(SmallDisk { at })
+    }
+
+    /// Writes until the disk is full.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.at.join("ballast")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.at.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        // Lazily: on a failed test a VM may still be in it, and the lab removes that one afterwards.
+        let _ = Command::new("umount").arg("-l").arg(self.at).status();
+    }
 }
