@@ -1,1 +1,4 @@
-//! Placeholder.
+//! The host's library: it runs VMs, tells their state and talks to their agents. `host-ctl` is its command.
+
+pub mod agent;
+pub mod socket_path;

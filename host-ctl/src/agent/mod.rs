@@ -1,0 +1,26 @@
+//! The host's side of the conversation with an agent.
+//!
+//! ```text
+//!  transport   bytes to a port of the guest: vhost-user's unix socket, the kernel's vsock, a plain unix socket
+//!      │
+//!  Connection  hello, token, version; then frames in both directions
+//!      │
+//!      ├── Client       unary requests, many at a time, paired by id
+//!      └── exec         one command with its streams; takes the connection for itself
+//! ```
+//!
+//! Streams take a connection each, so the transport's own flow control does the work and no request waits behind
+//! bulk data.
+
+pub mod exec;
+pub mod transport;
+
+mod client;
+mod connection;
+mod error;
+mod unary;
+
+pub use client::Client;
+pub use connection::{Connection, Receiver, Sender};
+pub use error::{Awaited, Error};
+pub use unary::{Ping, StatusRequest, Unary};

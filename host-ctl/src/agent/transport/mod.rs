@@ -1,0 +1,71 @@
+//! Bytes to and from one port of a guest.
+
+mod handshake;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_vsock::{VsockAddr, VsockStream};
+
+use super::error::{Awaited, Error};
+use crate::socket_path::ShortPath;
+
+/// Where a guest's ports are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Address {
+    /// The unix socket of a vhost-user vsock backend; Firecracker and Cloud Hypervisor have the same. The port is
+    /// asked for with a `CONNECT` line.
+    VhostUser(PathBuf),
+    /// The kernel's vsock, by the guest's context id (`vsock(7)`).
+    Kernel(u32),
+    /// A plain unix socket in the place of the port, for tests without a VM.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::VhostUser(path) | Address::Unix(path) => write!(f, "{}", path.display()),
+            Address::Kernel(cid) => write!(f, "vsock context id {cid}"),
+        }
+    }
+}
+
+/// A connected byte stream of any transport.
+pub type Stream = Box<dyn Duplex>;
+
+/// Reads and writes.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Connects to `port` of the guest at `address`.
+///
+/// # Errors
+/// [`Error::Unreachable`] when nothing listens there, [`Error::Timeout`] at the deadline: a vhost-user backend drops a
+/// `CONNECT` for which no guest is ready, and then no answer ever comes.
+pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<Stream, Error> {
+    match timeout_at(deadline, dial(address, port)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(source)) => Err(Error::Unreachable { address: format!("{address} port {port}"), source }),
+        Err(_) => Err(Error::Timeout(Awaited::Connect)),
+    }
+}
+
+async fn dial(address: &Address, port: u32) -> io::Result<Stream> {
+    match address {
+        Address::VhostUser(path) => {
+            let mut stream = UnixStream::connect(ShortPath::of(path)?).await?;
+            handshake::ask_for_port(&mut stream, port).await?;
+            Ok(Box::new(stream))
+        }
+        Address::Kernel(cid) => Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, port)).await?)),
+        Address::Unix(path) => Ok(Box::new(UnixStream::connect(ShortPath::of(path)?).await?)),
+    }
+}

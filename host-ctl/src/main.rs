@@ -1,0 +1,3 @@
+//! `host-ctl`: parse, run, map to an exit code.
+
+fn main() {}
