@@ -1,0 +1,5 @@
+//! x
+mod error;
+mod sys;
+mod wait;
+fn main() {}

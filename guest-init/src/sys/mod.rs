@@ -1,0 +1,92 @@
+//! The only unsafe code of this crate: system calls that no safe wrapper offers, and what a child does between
+//! `fork` and `exec`.
+
+#![allow(unsafe_code, reason = "the one module that may; every block says why it is sound")]
+
+mod crash;
+mod spawn;
+
+use std::ffi::CStr;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use firstlight_protocol::sentinel::ExitStatus;
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
+
+pub(crate) use crash::power_off_on_crash;
+pub(crate) use spawn::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec};
+
+/// Gets the process ready before the first thread is started: every signal is blocked, so that the signal
+/// descriptor is the only one to receive them, and all threads share one heap.
+///
+/// # Errors
+/// Those of `sigprocmask(2)`.
+pub(crate) fn prepare_process() -> nix::Result<()> {
+    // A heap of its own for each of a dozen short-lived threads would cost more than all they allocate.
+    // SAFETY: mallopt takes two integers and keeps no reference.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    SigSet::all().thread_block()
+}
+
+/// Sends signal `number` to one process, or to a process group when `pid` is negative, or to every process but
+/// this one when it is -1. Real-time signals included. Source: `kill(2)`.
+///
+/// # Errors
+/// Those of `kill(2)`; `ESRCH` when nobody is left.
+pub(crate) fn kill(pid: i32, number: i32) -> nix::Result<()> {
+    // SAFETY: kill takes two integers and keeps no reference.
+    Errno::result(unsafe { libc::kill(pid, number) }).map(drop)
+}
+
+/// Reaps one child that has ended: its pid and how it ended. `None` when no child has.
+pub(crate) fn reap() -> Option<(Pid, ExitStatus)> {
+    let mut status = 0;
+    // SAFETY: the pointer is to a live integer, which is all waitpid writes to.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then(|| (Pid::from_raw(pid), exit_status(status)))
+}
+
+/// Reads a wait status. Source: `wait(2)`.
+fn exit_status(status: i32) -> ExitStatus {
+    let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+    if libc::WIFSIGNALED(status) {
+        ExitStatus::Signal(byte(libc::WTERMSIG(status)))
+    } else {
+        ExitStatus::Code(byte(libc::WEXITSTATUS(status)))
+    }
+}
+
+/// A descriptor that becomes readable when process `pid` ends. Source: `pidfd_open(2)`.
+///
+/// # Errors
+/// `ESRCH` when it is gone already.
+pub(crate) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: the system call takes two integers; descriptors it makes are close-on-exec.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Stops swapping to `path`. Source: `swapoff(2)`.
+///
+/// # Errors
+/// Those of `swapoff(2)`.
+pub(crate) fn swapoff(path: &CStr) -> nix::Result<()> {
+    // SAFETY: the pointer is to a NUL-terminated string that outlives the call.
+    Errno::result(unsafe { libc::swapoff(path.as_ptr()) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_statuses_are_read_as_wait_2_has_them() {
+        assert_eq!(exit_status(3 << 8), ExitStatus::Code(3));
+        assert_eq!(exit_status(9), ExitStatus::Signal(9));
+        assert_eq!(exit_status(0x80 | 11), ExitStatus::Signal(11), "with a core dump");
+        assert_eq!(exit_status(40), ExitStatus::Signal(40), "a real-time signal");
+    }
+}
