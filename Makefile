@@ -1,0 +1,27 @@
+# Every target is a script in tools/ or one cargo command; `make help` lists them.
+
+.PHONY: help demo test build setup check fmt clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: build ## boot a real Debian in a VM, run commands in it, stop it
+	@tools/demo.sh
+
+test: build ## run all tests, those in VMs too
+	@tools/test.sh
+
+build: setup ## build host-ctl and the guest's programs into target/release
+	@tools/build.sh
+
+setup: ## install what is missing; needs no network the second time
+	@tools/setup.sh
+
+check: ## formatting, lints, dependencies' licences and sources
+	@tools/check.sh
+
+fmt: ## format the code
+	@cargo fmt --all
+
+clean: ## remove what was built; downloads stay in the cache
+	@cargo clean

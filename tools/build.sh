@@ -1,0 +1,21 @@
+#!/bin/bash
+# Builds the host's programs, and the guest's beside them, where host-ctl looks for them.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+cd "$root"
+
+# The guest's programs are static: an image need not have a libc. Naming the target keeps the flag away from build
+# scripts and macros, which cannot be static.
+triple=$(rustc -vV | sed -n 's/^host: //p')
+say "building the guest's programs"
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --locked --profile guest --target "$triple" \
+    -p firstlight-guest-init -p firstlight-guest-agent
+say "building the host's programs"
+cargo build --locked --release -p firstlight-host-ctl -p firstlight-initramfs
+
+for program in guest-init guest-agent; do
+    # Renamed into place: a VM that is just starting reads the old program or the new one.
+    cp "$target/$triple/guest/$program" "$target/release/.$program.new"
+    mv -T "$target/release/.$program.new" "$target/release/$program"
+done
+say "built ${target#"$PWD"/}/release/host-ctl"
