@@ -52,3 +52,13 @@ fn copy_busybox(to: &Path) {
     fs::copy("/bin/busybox", to).unwrap();
     fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+/// A real Debian root file system, made once and kept in the cache. Not to be written to.
+#[track_caller]
+#[must_use]
+pub fn debian() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/debian-root.sh");
+    let output = Command::new(script).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
+}

@@ -101,3 +101,19 @@ fn inspect_has_the_boot_s_times_in_order_and_its_events() {
     assert_eq!(events.first().map(String::as_str), Some("INIT-START"));
     assert!(events.iter().any(|event| event == "AGENT-READY"), "{events:?}");
 }
+
+#[test]
+fn a_real_debian_boots_with_a_volume_and_the_network() {
+    let Some(lab) = Lab::open() else { return };
+    let root = disk::debian();
+    let data = lab.path("data.ext4");
+    disk::ext4(&data, 16);
+    let volume = format!("{}:/data", data.display());
+    let flags =
+        ["--rootfs", root.to_str().unwrap(), "--volume", &volume, "--net", "user", "--memory", "512M"];
+    let vm = lab.start("debian", &[&flags[..], &["--", "sleep", "1000"]].concat());
+    assert!(vm.sh(". /etc/os-release; echo $ID").starts_with("debian"));
+    assert_eq!(vm.sh("dpkg --status libc6 | grep -c '^Status: install ok installed'"), "1\n");
+    assert_eq!(vm.sh("findmnt -n -o FSTYPE /data"), "ext4\n");
+    assert!(vm.sh("ip -4 -o addr show scope global").contains("10.0.2.15/24"));
+}
