@@ -1,1 +1,29 @@
-//! Placeholder.
+//! The host's hands in a VM: one static binary, tokio on one thread.
+//!
+//! ```text
+//! listen ─► server ─► session (hello, token, version) ─► op (a file an operation)
+//!                        │ wire, deframer                  ├─► process          commands, supervised by pidfd
+//!                        ▼                                 └─► program_output   pipes and memfds from init
+//!                      socket
+//! ```
+//!
+//! Init starts it with two descriptors in its environment: [`config`] says what to serve, [`ready`] tells init when it
+//! listens. [`teardown`] is how it ends. Nothing a peer sends can make it fail, block another peer, or hold more than
+//! the bounds that `session`, `agent` and `process` name.
+
+pub mod agent;
+pub mod config;
+pub mod deframer;
+pub mod failure;
+pub mod journal;
+pub mod listen;
+pub mod op;
+pub mod options;
+pub mod process;
+pub mod program_output;
+pub mod ready;
+pub mod server;
+pub mod session;
+pub mod sys;
+pub mod teardown;
+pub mod wire;

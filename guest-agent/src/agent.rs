@@ -1,0 +1,65 @@
+//! What all connections share.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use firstlight_protocol::agent_config::AgentConfig;
+use firstlight_protocol::hex::{BootId, Secret};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::listen::Address;
+use crate::op::shutdown::PowerSwitch;
+use crate::process::Processes;
+use crate::program_output::ProgramOutput;
+
+/// Connections past their hello at one time. One more is refused with `Busy`: each may hold a frame and a few
+/// descriptors, and the agent must not eat the VM it serves.
+const MAX_SESSIONS: usize = 256;
+
+/// The agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// The boot it serves.
+    pub boot_id: BootId,
+    /// What a host has to show.
+    pub token: Secret,
+    /// Where init appends this boot's sentinels.
+    pub events: PathBuf,
+    /// The commands it runs.
+    pub processes: Processes,
+    /// The program's output, where init keeps any.
+    pub output: Option<Arc<ProgramOutput>>,
+    /// How to end the VM, if there is one to end.
+    pub power: Option<PowerSwitch>,
+    sessions: Arc<Semaphore>,
+}
+
+impl Agent {
+    /// Takes over everything init handed down.
+    ///
+    /// # Errors
+    /// When the program's output descriptors are not what the configuration says.
+    pub fn new(config: AgentConfig, address: &Address, events: PathBuf) -> io::Result<Agent> {
+        let output = config.program_output.as_ref().map(ProgramOutput::adopt).transpose()?.map(Arc::new);
+        let in_vm = match address {
+            Address::Vsock(_) => true,
+            Address::Unix(_) => false,
+        };
+        Ok(Agent {
+            boot_id: config.boot_id,
+            token: config.token,
+            events,
+            processes: Processes::new(in_vm)?,
+            power: PowerSwitch::find(in_vm, output.is_some()),
+            output,
+            sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
+        })
+    }
+
+    /// A place for one more connection, or `None` when all are taken.
+    #[must_use]
+    pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.sessions).try_acquire_owned().ok()
+    }
+}

@@ -1,0 +1,70 @@
+//! `guest-agent`: started by init, serves the host until SIGTERM.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use firstlight_guest_agent::agent::Agent;
+use firstlight_guest_agent::listen::{Address, Listener};
+use firstlight_guest_agent::options::Options;
+use firstlight_guest_agent::ready::Announcement;
+use firstlight_guest_agent::{config, journal, server, sys, teardown};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::Interest;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            journal::say(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse(std::env::args_os().skip(1))?;
+    let config = config::load(options.config.as_deref())?;
+    let announcement = Announcement::from_environment()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async {
+        let address = options.unix_socket.map_or(Address::Vsock(config.port), Address::Unix);
+        let agent = Arc::new(Agent::new(config, &address, options.events)?);
+        let termination = Termination::catch()?;
+        let listener = Listener::bind(&address)?;
+        announcement.say()?;
+        if let Some(output) = &agent.output {
+            output.start();
+        }
+        let end = async {
+            termination.wait().await?;
+            teardown::run(agent.output.as_deref()).await;
+            Ok(())
+        };
+        tokio::select! {
+            never = server::serve(Arc::clone(&agent), listener) => match never {},
+            ended = end => ended,
+        }
+    })
+}
+
+/// SIGTERM as something to wait for.
+struct Termination(sys::Watched);
+
+impl Termination {
+    /// Blocks the signal, which commands do not inherit: the standard library clears their mask.
+    fn catch() -> io::Result<Termination> {
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGTERM);
+        signals.thread_block()?;
+        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Termination(sys::watch(signals.into(), Interest::READABLE)?))
+    }
+
+    async fn wait(&self) -> io::Result<()> {
+        self.0.readable().await?.retain_ready();
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! What a host can ask for: a file an operation.
+//!
+//! A *unary* operation is a function from its request to its answer; it waits for nothing and writes nothing, so that
+//! anything may call it. A *stream* operation takes over the connection until it ends.
+//!
+//! | operation | is |
+//! | --- | --- |
+//! | [`status`], [`events`] | unary |
+//! | [`shutdown`] | unary, acting after its answer |
+//! | [`exec`], [`output`] | streams |
+
+pub mod events;
+pub mod exec;
+pub mod output;
+pub mod shutdown;
+pub mod status;
+
+use firstlight_protocol::codec::{self, CodecError};
+use firstlight_protocol::message::Kind;
+use firstlight_protocol::message::error::AgentError;
+
+use crate::agent::Agent;
+use crate::deframer::Frame;
+use crate::session::SessionError;
+use crate::wire::{Connection, FrameWriter};
+
+/// Serves the request in `frame`.
+///
+/// # Errors
+/// [`SessionError`] when the connection cannot go on. An operation that merely failed is an answer and no error.
+pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> Result<(), SessionError> {
+    let Frame { header, payload } = frame;
+    let id = header.id;
+    match header.kind {
+        Kind::Ping => Ok(connection.writer.send(Kind::Pong, id, &payload).await?),
+        Kind::StatusRequest => {
+            answer(
+                &mut connection.writer,
+                id,
+                Kind::Status,
+                status::answer(agent).map(|status| codec::encode(&status)),
+            )
+            .await
+        }
+        Kind::EventsRequest => {
+            let events = events::answer(agent, &codec::decode(&payload)?);
+            answer(&mut connection.writer, id, Kind::Events, events.map(|events| codec::encode(&events)))
+                .await
+        }
+        Kind::ShutdownRequest => shutdown::run(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::ExecRequest => exec::run(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::OutputRequest => output::run(agent, connection, id, &codec::decode(&payload)?).await,
+        // They crossed the end of their stream on the wire, and mean nothing any more.
+        Kind::Stdin | Kind::StdinEnd | Kind::SignalRequest | Kind::OutputAck => Ok(()),
+        Kind::Hello
+        | Kind::Welcome
+        | Kind::Refusal
+        | Kind::Pong
+        | Kind::Status
+        | Kind::ExecStarted
+        | Kind::Stdout
+        | Kind::Stderr
+        | Kind::ExecEnd
+        | Kind::OutputChunk
+        | Kind::OutputEnd
+        | Kind::Events
+        | Kind::ShutdownAccepted
+        | Kind::Error => {
+            Err(SessionError::Unexpected { kind: header.kind, expected: "a host sends requests" })
+        }
+    }
+}
+
+/// Sends a unary operation's answer, or its error under the same id.
+async fn answer(
+    writer: &mut FrameWriter,
+    id: u64,
+    kind: Kind,
+    result: Result<Result<Vec<u8>, CodecError>, AgentError>,
+) -> Result<(), SessionError> {
+    match result {
+        Ok(payload) => Ok(writer.send(kind, id, &payload?).await?),
+        Err(error) => Ok(writer.send(Kind::Error, id, &codec::encode(&error)?).await?),
+    }
+}

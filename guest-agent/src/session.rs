@@ -1,0 +1,125 @@
+//! One connection: hello, then requests until the peer leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use firstlight_protocol::codec::{self, CodecError};
+use firstlight_protocol::frame::MAX_PAYLOAD;
+use firstlight_protocol::message::Kind;
+use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
+use firstlight_protocol::version::SUPPORTED;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use crate::agent::Agent;
+use crate::failure;
+use crate::op;
+use crate::wire::{Connection, Socket, WireError};
+
+/// How long a peer may take to say hello and hear the answer.
+const HELLO_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The largest hello in bytes. A peer that has shown no token yet gets no more memory than this.
+const MAX_HELLO: u32 = 256;
+
+/// How long a peer has to take the error that ends its connection.
+const LAST_WORD_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Why a connection ended before its peer closed it.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The stream broke, or what it carried was no frame.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A frame's payload was not the message its kind says.
+    #[error(transparent)]
+    Message(#[from] CodecError),
+    /// A frame came that has no meaning at this point.
+    #[error("unexpected {kind:?} frame: {expected}")]
+    Unexpected {
+        /// What came.
+        kind: Kind,
+        /// What would have made sense.
+        expected: &'static str,
+    },
+    /// The peer was refused at its hello, and has been told.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+/// Serves one connection to its end. `handshake` is given back once the peer has proved itself.
+pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemaphorePermit>) {
+    let mut connection = Connection::new(socket, MAX_HELLO);
+    let ended = match timeout(HELLO_DEADLINE, greet(&agent, &mut connection)).await {
+        Err(_) => return,
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(_place))) => {
+            drop(handshake);
+            serve(&agent, &mut connection).await
+        }
+    };
+    if let Err(error) = ended {
+        let _ = timeout(LAST_WORD_DEADLINE, explain(&mut connection, &error)).await;
+    }
+}
+
+/// Hears the hello and answers it. `None` when the peer left without one.
+async fn greet(
+    agent: &Agent,
+    connection: &mut Connection,
+) -> Result<Option<OwnedSemaphorePermit>, SessionError> {
+    let Some(frame) = connection.reader.next().await? else { return Ok(None) };
+    let id = frame.header.id;
+    if frame.header.kind != Kind::Hello {
+        return Err(SessionError::Unexpected {
+            kind: frame.header.kind,
+            expected: "a connection starts with Hello",
+        });
+    }
+    let hello: Hello = codec::decode(&frame.payload)?;
+    match admit(agent, &hello) {
+        Ok((welcome, place)) => {
+            connection.writer.send(Kind::Welcome, id, &codec::encode(&welcome)?).await?;
+            connection.reader.set_max_payload(MAX_PAYLOAD);
+            Ok(Some(place))
+        }
+        Err(refusal) => {
+            connection.writer.send(Kind::Refusal, id, &codec::encode(&refusal)?).await?;
+            Err(refusal.into())
+        }
+    }
+}
+
+/// The token comes first, so that a stranger learns nothing about versions or load.
+fn admit(agent: &Agent, hello: &Hello) -> Result<(Welcome, OwnedSemaphorePermit), Refusal> {
+    if hello.token != agent.token {
+        return Err(Refusal::WrongToken);
+    }
+    let version = SUPPORTED.agree(hello.versions).ok_or(Refusal::NoCommonVersion(SUPPORTED))?;
+    let place = agent.admit().ok_or(Refusal::Busy)?;
+    Ok((Welcome { version, boot_id: agent.boot_id }, place))
+}
+
+async fn serve(agent: &Agent, connection: &mut Connection) -> Result<(), SessionError> {
+    while let Some(frame) = connection.reader.next().await? {
+        op::serve(agent, connection, frame).await?;
+    }
+    Ok(())
+}
+
+/// Tells the peer why its connection closes, if it can still understand.
+async fn explain(connection: &mut Connection, error: &SessionError) -> Result<(), SessionError> {
+    let told_or_gone = match error {
+        SessionError::Refused(_) | SessionError::Wire(WireError::Io { .. }) => true,
+        SessionError::Wire(_) | SessionError::Message(_) | SessionError::Unexpected { .. } => false,
+    };
+    if told_or_gone || !connection.writer.is_between_frames() {
+        return Ok(());
+    }
+    let error = codec::encode(&failure::protocol(error.to_string()))?;
+    Ok(connection.writer.send(Kind::Error, NO_REQUEST, &error).await?)
+}
+
+/// The id of an error that answers no request in particular.
+const NO_REQUEST: u64 = 0;

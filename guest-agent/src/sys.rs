@@ -1,0 +1,220 @@
+//! The system calls that need `unsafe`, each behind a function that does not.
+
+#![allow(unsafe_code, reason = "the crate's one place for system calls without a safe wrapper")]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use firstlight_protocol::sentinel::ExitStatus;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::socket::{SockFlag, accept4};
+use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid, setsid, write};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Takes over a descriptor inherited under `number`, and keeps it from every process the agent starts.
+///
+/// What is inherited has survived an `execve`, so it is not close-on-exec; everything the agent opened or adopted
+/// before is. That keeps a wrong number from taking over a descriptor that has an owner.
+///
+/// # Errors
+/// `EBADF` when nothing inherited is open there, or the number is one of the standard streams.
+pub fn adopt_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl(F_GETFD) touches no memory and is defined for any number.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if number <= libc::STDERR_FILENO || flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return Err(Errno::EBADF.into());
+    }
+    // SAFETY: the number is open, and nothing in this process owns it: see above.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(descriptor)
+}
+
+/// A descriptor that tasks wait on. Closing it is the only way to lose it, so readiness never speaks of another.
+pub type Watched = AsyncFd<OwnedFd>;
+
+/// Makes a descriptor something to wait on.
+///
+/// # Errors
+/// As `epoll_ctl(2)`.
+pub fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<Watched> {
+    // SAFETY: an OwnedFd is open, stays so until it is dropped, and is always the same number.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
+/// Accepts one connection from a listening socket; the connection does not block and is not inherited.
+///
+/// # Errors
+/// As `accept4(2)`.
+pub fn accept(listener: &impl AsFd) -> io::Result<OwnedFd> {
+    let number = accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+    // SAFETY: accept4 has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor that becomes readable when the process ends. Source: `pidfd_open(2)`.
+///
+/// # Errors
+/// As `pidfd_open(2)`.
+pub fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let number = Errno::result(number)?;
+    let number = RawFd::try_from(number).map_err(|_| Errno::EBADF)?;
+    // SAFETY: pidfd_open has just made this descriptor for us; it is close-on-exec by definition.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// How the child behind `pidfd` ended. It stays a zombie, which keeps its process group's number from being given to
+/// others, until [`reap`].
+///
+/// # Errors
+/// `EAGAIN` while it still runs; otherwise as `waitid(2)`.
+pub fn peek_exit(pidfd: &impl AsFd) -> io::Result<ExitStatus> {
+    wait(pidfd, libc::WNOWAIT)
+}
+
+/// Frees the ended child behind `pidfd`.
+///
+/// # Errors
+/// As [`peek_exit`].
+pub fn reap(pidfd: &impl AsFd) -> io::Result<ExitStatus> {
+    wait(pidfd, 0)
+}
+
+fn wait(pidfd: &impl AsFd, flags: libc::c_int) -> io::Result<ExitStatus> {
+    let id = libc::id_t::try_from(pidfd.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
+    // SAFETY: siginfo_t is plain data for which all zeroes is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | flags;
+    // SAFETY: `info` lives across the call, which writes nothing else.
+    let result = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, flags) };
+    Errno::result(result)?;
+    // SAFETY: waitid filled `info` in for a child, or left it zero when none has ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Err(Errno::EAGAIN.into());
+    }
+    // The kernel keeps exit codes and signals in a byte each.
+    let status = u8::try_from(status & 0xff).unwrap_or(u8::MAX);
+    Ok(if info.si_code == libc::CLD_EXITED { ExitStatus::Code(status) } else { ExitStatus::Signal(status) })
+}
+
+/// Sends a signal by number, real-time ones included, to a process or, with a negative `pid`, to a group.
+///
+/// # Errors
+/// As `kill(2)`.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: the call takes two integers and touches no memory.
+    Errno::result(unsafe { libc::kill(pid, signal) })?;
+    Ok(())
+}
+
+/// Sends a signal that carries a number. Source: `sigqueue(3)`.
+///
+/// # Errors
+/// As `sigqueue(3)`.
+pub fn queue_signal(pid: i32, signal: i32, value: u32) -> io::Result<()> {
+    let value = libc::sigval { sival_ptr: std::ptr::without_provenance_mut(value as usize) };
+    // SAFETY: the kernel copies the value and never follows it as a pointer.
+    Errno::result(unsafe { libc::sigqueue(pid, signal, value) })?;
+    Ok(())
+}
+
+/// `SIGRTMIN+4`, with which systemd powers off. Source: `systemd(1)`; it counts from the libc's SIGRTMIN.
+#[must_use]
+pub fn systemd_power_off_signal() -> i32 {
+    libc::SIGRTMIN() + 4
+}
+
+/// Bytes that a pipe holds now. Source: `FIONREAD` in `pipe(7)`.
+///
+/// # Errors
+/// As `ioctl(2)`.
+pub fn bytes_in_pipe(pipe: &impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, and `bytes` is one.
+    Errno::result(unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// What a new process does to itself between `fork` and `execve`.
+#[derive(Debug)]
+pub struct ChildSetup {
+    /// `cgroup.procs` of the group it joins, best effort: without it an OOM kill is only a SIGKILL.
+    pub cgroup: Option<OwnedFd>,
+    /// Who it becomes; `None` leaves the agent's own identity.
+    pub identity: Option<(Uid, Gid, Vec<Gid>)>,
+    /// Its working directory.
+    pub cwd: CString,
+    /// The soft and hard limit of open files, which the agent had before it raised its own.
+    pub open_files: (u64, u64),
+}
+
+/// The step at which a process could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpawnStep {
+    /// Becoming the user and the groups.
+    Identity,
+    /// Entering the working directory.
+    Cwd,
+    /// Anything else: making the process, or `execve` itself.
+    Exec,
+}
+
+/// `errno` values end at 4095 (`MAX_ERRNO` in the kernel), and the standard library hands the child's raw error number
+/// to the parent unchanged, so the bits above carry the step.
+const STEP_SHIFT: i32 = 16;
+
+impl SpawnStep {
+    fn mark(self, errno: Errno) -> io::Error {
+        let step = match self {
+            SpawnStep::Exec => 0,
+            SpawnStep::Identity => 1,
+            SpawnStep::Cwd => 2,
+        };
+        io::Error::from_raw_os_error((step << STEP_SHIFT) | errno as i32)
+    }
+
+    /// Takes an error of a command prepared by [`prepare_child`] apart.
+    #[must_use]
+    pub fn unmark(error: io::Error) -> (SpawnStep, io::Error) {
+        let Some(raw) = error.raw_os_error() else { return (SpawnStep::Exec, error) };
+        let step = match raw >> STEP_SHIFT {
+            1 => SpawnStep::Identity,
+            2 => SpawnStep::Cwd,
+            _ => SpawnStep::Exec,
+        };
+        (step, io::Error::from_raw_os_error(raw & ((1 << STEP_SHIFT) - 1)))
+    }
+}
+
+/// Makes `command` lead a session of its own and apply `setup`. Its spawn errors go through [`SpawnStep::unmark`].
+pub fn prepare_child(command: &mut Command, setup: ChildSetup) {
+    // SAFETY: the agent has one thread, and the closure makes system calls only: it allocates nothing and takes no
+    // lock, so it would be safe after fork even with more.
+    unsafe { command.pre_exec(move || setup.apply()) };
+}
+
+impl ChildSetup {
+    fn apply(&self) -> io::Result<()> {
+        setsid()?;
+        if let Some(cgroup) = &self.cgroup {
+            let _ = write(cgroup, b"0\n");
+        }
+        setrlimit(Resource::RLIMIT_NOFILE, self.open_files.0, self.open_files.1)?;
+        if let Some((uid, gid, groups)) = &self.identity {
+            let identity = |errno| SpawnStep::Identity.mark(errno);
+            setgroups(groups).map_err(identity)?;
+            setresgid(*gid, *gid, *gid).map_err(identity)?;
+            setresuid(*uid, *uid, *uid).map_err(identity)?;
+        }
+        chdir(self.cwd.as_c_str()).map_err(|errno| SpawnStep::Cwd.mark(errno))
+    }
+}

@@ -1,0 +1,44 @@
+//! The agent's end, at init's word.
+//!
+//! Init sends SIGTERM when everything but the agent is on its way out. What the program wrote last is then in the
+//! pipes, and the host should have it before the VM goes. Connections are served meanwhile.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::program_output::ProgramOutput;
+use crate::program_output::flow::Flow;
+
+/// How long the program's last writers may take to go.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long the host may take to write everything down.
+const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+
+/// How long to wait for a monitor when there is something to tell and none is connected: one may be on its way, started
+/// after another died.
+const APPEAR: Duration = Duration::from_secs(1);
+
+/// Waits until the program's output is safe with the host, or there is no more hope of that.
+pub async fn run(output: Option<&ProgramOutput>) {
+    let Some(output) = output else { return };
+    let mut flow = output.watch();
+    let _ = timeout(DRAIN, flow.wait_for(Flow::has_ended)).await;
+    let _ = timeout(ACKNOWLEDGE, acknowledged(&mut flow)).await;
+}
+
+/// Waits for the last acknowledgement for as long as there is somebody to give it.
+async fn acknowledged(flow: &mut watch::Receiver<Flow>) {
+    loop {
+        let somebody = flow.wait_for(|flow| flow.has_subscriber() || flow.is_acknowledged());
+        if timeout(APPEAR, somebody).await.is_err() {
+            return;
+        }
+        let settled = flow.wait_for(|flow| !flow.has_subscriber() || flow.is_acknowledged()).await;
+        if settled.is_ok_and(|flow| flow.is_acknowledged()) {
+            return;
+        }
+    }
+}

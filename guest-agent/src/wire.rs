@@ -1,0 +1,164 @@
+//! Frames over one socket.
+//!
+//! Reading keeps what has arrived inside [`FrameReader`], so a read that is given up loses nothing. Writing does not: a
+//! write that is given up leaves half a frame behind, and [`FrameWriter::is_between_frames`] tells.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firstlight_protocol::codec::CodecError;
+use firstlight_protocol::frame::{FrameError, Header};
+use firstlight_protocol::message::Kind;
+use tokio::io::Interest;
+use tokio::time::{Instant, timeout_at};
+
+use crate::deframer::{Deframer, Frame};
+use crate::sys::{self, Watched};
+
+/// How long a frame may take from its first byte to its last. A peer that stops inside one has hung or means harm.
+const FRAME_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// A system call on the socket failed, most often because the peer went away.
+    #[error("{operation} the connection: {source}")]
+    Io {
+        /// `read` or `write`.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The peer closed the connection inside a frame.
+    #[error("the connection ended inside a frame")]
+    Truncated,
+    /// The rest of a frame did not come in time.
+    #[error("the rest of a frame did not come within {} s", FRAME_DEADLINE.as_secs())]
+    Stalled,
+    /// A header was refused.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A payload was refused.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// A stream socket, vsock or unix; the two differ only in how they come about.
+#[derive(Debug)]
+pub struct Socket(Watched);
+
+impl Socket {
+    /// Wraps an accepted socket, which must not block.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub fn new(descriptor: OwnedFd) -> io::Result<Socket> {
+        sys::watch(descriptor, Interest::READABLE | Interest::WRITABLE).map(Socket)
+    }
+
+    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.async_io(Interest::READABLE, |socket| Ok(nix::unistd::read(socket, buffer)?)).await
+    }
+
+    async fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.async_io(Interest::WRITABLE, |socket| Ok(nix::sys::uio::writev(socket, parts)?)).await
+    }
+}
+
+/// Both directions of a connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// What the peer sends.
+    pub reader: FrameReader,
+    /// What the peer gets.
+    pub writer: FrameWriter,
+}
+
+impl Connection {
+    /// A connection over `socket` on which the peer's payloads end at `max_payload` bytes.
+    #[must_use]
+    pub fn new(socket: Socket, max_payload: u32) -> Connection {
+        let socket = Arc::new(socket);
+        let reader =
+            FrameReader { socket: Arc::clone(&socket), deframer: Deframer::new(max_payload), deadline: None };
+        Connection { reader, writer: FrameWriter { socket, inside_frame: false } }
+    }
+}
+
+/// The reading direction.
+#[derive(Debug)]
+pub struct FrameReader {
+    socket: Arc<Socket>,
+    deframer: Deframer,
+    deadline: Option<Instant>,
+}
+
+impl FrameReader {
+    /// Changes the largest payload accepted.
+    pub fn set_max_payload(&mut self, max_payload: u32) {
+        self.deframer.set_max_payload(max_payload);
+    }
+
+    /// The next frame, or `None` when the peer closed the connection between two. Waits for a frame's first byte as
+    /// long as it takes. Can be given up and called again.
+    ///
+    /// # Errors
+    /// [`WireError`]; the connection is then of no more use for reading.
+    pub async fn next(&mut self) -> Result<Option<Frame>, WireError> {
+        loop {
+            let space = self.deframer.space();
+            let read = match self.deadline {
+                None => self.socket.read(space).await,
+                Some(deadline) => {
+                    let read = timeout_at(deadline, self.socket.read(space)).await;
+                    read.map_err(|_| WireError::Stalled)?
+                }
+            };
+            let count = read.map_err(|source| WireError::Io { operation: "read", source })?;
+            if count == 0 {
+                return if self.deframer.is_inside_frame() { Err(WireError::Truncated) } else { Ok(None) };
+            }
+            if let Some(frame) = self.deframer.advance(count)? {
+                self.deadline = None;
+                return Ok(Some(frame));
+            }
+            self.deadline.get_or_insert_with(|| Instant::now() + FRAME_DEADLINE);
+        }
+    }
+}
+
+/// The writing direction.
+#[derive(Debug)]
+pub struct FrameWriter {
+    socket: Arc<Socket>,
+    inside_frame: bool,
+}
+
+impl FrameWriter {
+    /// Whether the next frame would be read as one, because the last was written whole.
+    #[must_use]
+    pub fn is_between_frames(&self) -> bool {
+        !self.inside_frame
+    }
+
+    /// Writes one frame, waiting for the peer to take it.
+    ///
+    /// # Errors
+    /// [`WireError`] when the payload is too long or the peer is gone.
+    pub async fn send(&mut self, kind: Kind, id: u64, payload: &[u8]) -> Result<(), WireError> {
+        let header = Header::new(kind, id, payload.len())?.encode();
+        let (mut header, mut payload) = (&header[..], payload);
+        self.inside_frame = true;
+        while !(header.is_empty() && payload.is_empty()) {
+            let written = self.socket.write(&[IoSlice::new(header), IoSlice::new(payload)]).await;
+            let written = written.map_err(|source| WireError::Io { operation: "write", source })?;
+            let of_header = written.min(header.len());
+            header = &header[of_header..];
+            payload = &payload[written - of_header..];
+        }
+        self.inside_frame = false;
+        Ok(())
+    }
+}
