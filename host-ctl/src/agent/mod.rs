@@ -12,6 +12,7 @@
 //! Streams take a connection each, so the transport's own flow control does the work and no request waits behind
 //! bulk data.
 
+pub mod connection_pool;
 pub mod exec;
 pub mod transport;
 
