@@ -25,18 +25,19 @@ mirror_for() {
         awk -v suite="$1" '$1 == "Debian" && $2 == suite && $3 == "main" { print $4; exit }'
 }
 
+# Chained by hand: the caller tests the result, and bash ignores `set -e` there.
 make_image() {
     local suite=$1 work=$2 mirror owner=()
     mirror=$(mirror_for "$suite")
     # Without root, fakeroot remembers the owners that extracting would have given.
     [ "$(id -u)" = 0 ] || owner=(fakeroot)
-    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$work/root.tar" ${mirror:+"$mirror"} >&2
-    mkdir -m 755 "$work/root"
-    "${owner[@]}" sh -euc '
-        tar --extract --numeric-owner --preserve-permissions --xattrs --file "$1/root.tar" --directory "$1/root"
-        truncate --size "$2" "$1/image"
-        mkfs.ext4 -q -F -L root -d "$1/root" "$1/image"
-    ' sh "$work" "$size" >&2
+    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$work/root.tar" ${mirror:+"$mirror"} >&2 &&
+        mkdir -m 755 "$work/root" &&
+        "${owner[@]}" sh -euc '
+            tar --extract --numeric-owner --preserve-permissions --xattrs --file "$1/root.tar" --directory "$1/root"
+            truncate --size "$2" "$1/image"
+            mkfs.ext4 -q -F -L root -d "$1/root" "$1/image"
+        ' sh "$work" "$size" >&2
 }
 
 main() {
