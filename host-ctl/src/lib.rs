@@ -1,5 +1,13 @@
 //! The host's library: it runs VMs, tells their state and talks to their agents. `host-ctl` is its command.
 
 pub mod agent;
+pub mod assets;
+pub mod backoff;
+pub mod clock;
+pub mod image;
+pub mod monitor;
 pub mod operation;
+mod random;
 pub mod socket_path;
+mod sys;
+pub mod vm;
