@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use super::entry::NAME_MAX;
 use super::reader::{find, read};
 use super::*;
 
