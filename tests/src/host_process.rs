@@ -20,10 +20,16 @@ pub fn monitor_of(vm_dir: &Path) -> Option<u32> {
 pub fn kill(pid: u32) {
     let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
     assert!(killed.success(), "kill -9 {pid}");
-    // Not a child of ours: a pid that is gone or a zombie is dead. The kernel needs no more than a moment.
-    while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z")) {
+    // Not a child of ours, so there is nothing to wait on. The kernel needs no more than a moment.
+    while is_alive(pid) {
         std::thread::yield_now();
     }
+}
+
+/// Whether process `pid` runs; a zombie does not.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
 }
 
 fn all() -> Vec<u32> {

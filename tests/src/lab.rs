@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wait_timeout::ChildExt as _;
 
@@ -118,6 +118,17 @@ impl Lab {
     /// The VM `name`, however it came to be.
     #[must_use]
     pub fn vm(&self, name: &str) -> Vm<'_> {
+        Vm::new(self, name)
+    }
+
+    /// The VM `name` that another command is about to make, as soon as it is there.
+    #[track_caller]
+    #[must_use]
+    pub fn wait_for_vm(&self, name: &str) -> Vm<'_> {
+        let deadline = Instant::now() + COMMAND_DEADLINE;
+        while self.host_ctl(&["inspect", name]).code() != 0 {
+            assert!(Instant::now() < deadline, "no VM {name}");
+        }
         Vm::new(self, name)
     }
 

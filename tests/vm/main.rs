@@ -11,6 +11,7 @@
 //! | [`agent`] | exec, the agent's death, and boots without one |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
+//! | [`truth`] | what is said of a VM: pushed, refused by name, told to systemd and Prometheus |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
@@ -22,4 +23,5 @@ mod program;
 mod recovery;
 mod sentinels;
 mod stop;
+mod truth;
 mod volumes;
