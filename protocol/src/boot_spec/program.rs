@@ -47,6 +47,27 @@ pub struct Program {
     pub stop_grace_ms: u32,
 }
 
+impl Program {
+    /// The program `argv` with the defaults of a document that says nothing else.
+    #[must_use]
+    pub fn new(argv: Vec<String>) -> Program {
+        Program {
+            mode: Mode::default(),
+            argv,
+            env: BTreeMap::new(),
+            cwd: default_cwd(),
+            user: None,
+            groups: Vec::new(),
+            rlimits: Vec::new(),
+            capabilities: None,
+            no_new_privileges: false,
+            memory_max: None,
+            stop_signal: default_stop_signal(),
+            stop_grace_ms: default_stop_grace(),
+        }
+    }
+}
+
 /// Whether init stays PID 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -32,6 +32,12 @@ fn a_minimal_document_gets_the_documented_defaults() {
 }
 
 #[test]
+fn a_program_made_in_code_has_the_defaults_of_a_document() {
+    let spec = parse(&minimal()).unwrap();
+    assert_eq!(Program::new(vec!["/bin/true".into()]), spec.program);
+}
+
+#[test]
 fn a_full_document_survives_json() {
     let mut document = minimal();
     document["hostname"] = "first-light".into();
