@@ -5,6 +5,7 @@ pub mod assets;
 pub mod backoff;
 pub mod clock;
 pub mod image;
+pub mod log;
 pub mod monitor;
 pub mod operation;
 mod random;

@@ -72,6 +72,17 @@ pub(super) fn unpack(archive: &Path, compression: Compression, tree: &Path) -> R
     Ok(())
 }
 
+/// An error with what caused it: the crate's own words name the entry, the cause says why.
+fn whole_reason(error: &io::Error) -> String {
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        reason.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    reason
+}
+
 /// Whether a path of an archive is absolute or goes up. `./` in front is the habit of `tar .`.
 fn leaves(path: &Path) -> bool {
     !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))

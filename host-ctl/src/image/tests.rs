@@ -14,6 +14,9 @@ fn tar_with(name: &[u8], kind: tar::EntryType, link: &str) -> Vec<u8> {
     header.set_entry_type(kind);
     header.set_mode(0o755);
     header.set_size(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     if !link.is_empty() {
         header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link.as_bytes());
     }

@@ -340,4 +340,4 @@ fn version_of(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 #[path = "spec_tests.rs"]
-mod tests;
+pub(crate) mod tests;
