@@ -25,11 +25,7 @@ pub(crate) trait Cause: std::error::Error {
 
 impl<E: Cause> From<E> for Fault {
     fn from(error: E) -> Fault {
-        Fault {
-            errno: error.errno(),
-            path: error.path().map(str::to_owned),
-            error: error.to_string(),
-        }
+        Fault { errno: error.errno(), path: error.path().map(str::to_owned), error: error.to_string() }
     }
 }
 

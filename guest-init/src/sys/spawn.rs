@@ -5,13 +5,12 @@
 //! errno; the pipe's end without either means that `execve` succeeded.
 
 use std::ffi::{CStr, CString, c_char};
-use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::{Pid, pipe2, read};
 
 /// What to execute, and as whom.
 #[derive(Debug)]
@@ -103,16 +102,17 @@ steps! {
 }
 
 impl Child {
-    /// How `execve` went. To be asked when [`Child::outcome`] is readable; blocks before.
-    pub(crate) fn outcome(self) -> Result<Pid, (Step, Errno)> {
+    /// How `execve` went: the pid, or what failed. `EAGAIN` before [`Child::outcome`] is readable.
+    pub(crate) fn outcome(&self) -> Result<Pid, (Step, Errno)> {
         let mut report = [0; REPORT_LEN];
-        match std::fs::File::from(self.outcome).read(&mut report) {
+        match read(&self.outcome, &mut report) {
             Ok(0) => Ok(self.pid),
-            Ok(_) | Err(_) => {
+            Ok(_) => {
                 let [step, errno @ ..] = report;
                 let step = Step::ALL.get(usize::from(step)).copied().unwrap_or(Step::Execute);
                 Err((step, Errno::from_raw(i32::from_ne_bytes(errno))))
             }
+            Err(errno) => Err((Step::Execute, errno)),
         }
     }
 }
@@ -125,7 +125,7 @@ const REPORT_LEN: usize = 5;
 /// # Errors
 /// Those of `pipe2(2)` and `fork(2)`. What fails in the child comes through [`Child::outcome`].
 pub(crate) fn fork_exec(launch: &Launch<'_>) -> nix::Result<Child> {
-    let (outcome, report) = pipe2(OFlag::O_CLOEXEC)?;
+    let (outcome, report) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let prepared = Prepared::new(launch, report.as_raw_fd());
     // SAFETY: the child calls async-signal-safe functions only, allocates nothing and never returns.
     match Errno::result(unsafe { libc::fork() })? {
@@ -218,12 +218,15 @@ impl<'a> Prepared<'a> {
     fn set_identity(&self) -> Outcome {
         for capability in &self.launch.drop_capabilities {
             // SAFETY: prctl with PR_CAPBSET_DROP takes integers.
-            let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(*capability), 0, 0, 0) };
+            let result =
+                unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(*capability), 0, 0, 0) };
             check(Step::Capabilities, result.into())?;
         }
         if let Some(Credentials { uid, gid, groups }) = &self.launch.credentials {
             // SAFETY: the pointer and the length are those of a live slice of group ids.
-            check(Step::Groups, unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+            check(Step::Groups, unsafe {
+                libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr())
+            })?;
             // SAFETY: the system call takes an integer.
             check(Step::Group, unsafe { libc::syscall(libc::SYS_setgid, *gid) })?;
             // SAFETY: the system call takes an integer.
@@ -282,7 +285,10 @@ fn check(step: Step, result: i64) -> Outcome {
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::io::Read;
     use std::os::fd::AsFd;
+
+    use crate::wait::{poll, readable};
 
     fn launch<'a>(program: &CStr, arguments: &[&CStr], null: &'a File, output: BorrowedFd<'a>) -> Launch<'a> {
         let argv = [program].iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
@@ -302,6 +308,11 @@ mod tests {
         }
     }
 
+    fn outcome(child: &Child) -> Result<Pid, (Step, Errno)> {
+        poll(&mut [readable(child.outcome.as_fd())], None).unwrap();
+        child.outcome()
+    }
+
     fn null() -> File {
         File::options().read(true).write(true).open("/dev/null").unwrap()
     }
@@ -315,7 +326,7 @@ mod tests {
         let child = fork_exec(&launch).unwrap();
         drop(launch);
         drop(write);
-        let pid = child.outcome().unwrap();
+        let pid = outcome(&child).unwrap();
         let mut output = String::new();
         File::from(read).read_to_string(&mut output).unwrap();
         assert_eq!(output, "hi /tmp 77\n");
@@ -328,7 +339,7 @@ mod tests {
         let launch = launch(c"/no/such/program", &[], &null, null.as_fd());
         let child = fork_exec(&launch).unwrap();
         let pid = child.pid;
-        assert_eq!(child.outcome(), Err((Step::Execute, Errno::ENOENT)));
+        assert_eq!(outcome(&child), Err((Step::Execute, Errno::ENOENT)));
         nix::sys::wait::waitpid(pid, None).unwrap();
     }
 
@@ -339,7 +350,7 @@ mod tests {
         launch.cwd = c"/no/such/directory".to_owned();
         let child = fork_exec(&launch).unwrap();
         let pid = child.pid;
-        assert_eq!(child.outcome(), Err((Step::WorkingDirectory, Errno::ENOENT)));
+        assert_eq!(outcome(&child), Err((Step::WorkingDirectory, Errno::ENOENT)));
         nix::sys::wait::waitpid(pid, None).unwrap();
     }
 }

@@ -1,0 +1,227 @@
+//! Runs the plan: each stage the moment its needs are done, on as many threads as have something to do.
+//!
+//! A thread that finishes a stage goes on with one that it made possible and starts threads for the others, so the
+//! longest chain of the boot runs on one thread without waiting for another. The supervisor is woken only for what is
+//! its own: its stages, a failure, and the end.
+
+mod schedule;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use firstlight_protocol::boot_spec::StageOrder;
+use firstlight_protocol::sentinel::Event;
+
+use crate::error::{CallError, Fault};
+use crate::plan::{Plan, Stage, Work};
+use crate::report::{Reporter, boot_time, spawn};
+use crate::stage::{Context, Done, perform};
+use crate::wait::{Deadline, lock};
+use schedule::{Lane, Schedule};
+
+/// How long a stage may take besides waiting for its device. None takes a second; this is for a kernel that does
+/// not come back from a system call.
+const STAGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A stage that failed the boot.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) stage: String,
+    pub(crate) fault: Fault,
+}
+
+impl Failure {
+    /// A failure of `stage`, to be filled in with the error: `.map_err(Failure::of("plan"))`.
+    pub(crate) fn of<E: Into<Fault>>(stage: &str) -> impl FnOnce(E) -> Failure {
+        move |error| Failure { stage: stage.to_owned(), fault: error.into() }
+    }
+}
+
+/// A stage of the supervisor's that may start now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    pub(crate) stage: usize,
+    pub(crate) is_agent: bool,
+    started: u64,
+}
+
+/// The boot while it runs.
+#[derive(Debug)]
+pub(crate) struct Driver(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    plan: Plan,
+    context: Arc<Context>,
+    reporter: Reporter,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    schedule: Schedule,
+    /// The deadlines of what the workers are doing, by stage.
+    deadlines: Vec<(usize, Deadline)>,
+    /// Threads started so far. The supervisor's is number 0.
+    threads: u32,
+    failure: Option<Failure>,
+    halted: bool,
+}
+
+fn lane(work: &Work) -> Lane {
+    match work {
+        Work::Modules { .. } | Work::Root(_) | Work::Volume { .. } | Work::Network | Work::Identity => {
+            Lane::Worker
+        }
+        Work::Agent | Work::Program => Lane::Supervisor,
+    }
+}
+
+impl Driver {
+    /// Starts the boot.
+    pub(crate) fn start(plan: Plan, context: Arc<Context>, reporter: Reporter) -> Driver {
+        let serial = context.spec.boot.stages == StageOrder::Serial;
+        let lanes: Vec<Lane> = plan.stages.iter().map(|stage| lane(&stage.work)).collect();
+        let schedule =
+            Schedule::new(&plan, |index| lanes.get(index).copied().unwrap_or(Lane::Worker), serial);
+        let state = State { schedule, deadlines: Vec::new(), threads: 0, failure: None, halted: false };
+        let driver = Driver(Arc::new(Shared { plan, context, reporter, state: Mutex::new(state) }));
+        driver.0.start_workers();
+        driver
+    }
+
+    /// The next stage that is the supervisor's to do.
+    pub(crate) fn take_turn(&self) -> Option<Turn> {
+        let mut state = lock(&self.0.state);
+        if state.halted {
+            return None;
+        }
+        let stage = state.schedule.start_next(Lane::Supervisor)?;
+        let is_agent = self.0.plan.stages.get(stage).is_some_and(|stage| stage.work == Work::Agent);
+        Some(Turn { stage, is_agent, started: boot_time() })
+    }
+
+    /// Says that a stage of the supervisor's is done.
+    pub(crate) fn complete_turn(&self, turn: Turn) {
+        self.0.complete(turn.stage, turn.started, 0, Done::default());
+        self.0.start_workers();
+    }
+
+    /// The failure of `turn`, under its stage's name.
+    pub(crate) fn fail_turn(&self, turn: Turn, fault: Fault) -> Failure {
+        Failure { stage: self.0.name(turn.stage), fault }
+    }
+
+    /// The first failure of a worker's stage, a stage that takes too long included.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let state = lock(&self.0.state);
+        let overdue = state.deadlines.iter().find(|(_, deadline)| deadline.passed());
+        let overdue = overdue.map(|(stage, _)| Failure {
+            stage: self.0.name(*stage),
+            fault: Fault {
+                errno: Some(nix::errno::Errno::ETIMEDOUT),
+                path: None,
+                error: "the stage did not end in time".to_owned(),
+            },
+        });
+        state.failure.clone().or(overdue)
+    }
+
+    /// When [`Driver::failure`] has to be asked even if nothing happens.
+    pub(crate) fn next_deadline(&self) -> Option<Deadline> {
+        lock(&self.0.state).deadlines.iter().map(|(_, deadline)| *deadline).min()
+    }
+
+    /// Starts no more stages. Those that wait for a device stop waiting.
+    pub(crate) fn halt(&self) {
+        lock(&self.0.state).halted = true;
+        self.0.context.cancelled.raise();
+    }
+}
+
+impl Shared {
+    fn name(&self, stage: usize) -> String {
+        self.plan.stages.get(stage).map(|stage| stage.name.clone()).unwrap_or_default()
+    }
+
+    /// Starts a thread for every stage that may start, and wakes the supervisor for its own.
+    fn start_workers(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        while !state.halted && state.failure.is_none() {
+            let Some(stage) = state.schedule.start_next(Lane::Worker) else { break };
+            state.threads += 1;
+            let (thread, shared) = (state.threads, Arc::clone(self));
+            self.set_deadline(&mut state, stage);
+            if let Err(errno) = spawn("stage", move || shared.work(stage, thread)) {
+                let fault = CallError::of("start a thread")(errno).into();
+                state.failure = Some(Failure { stage: self.name(stage), fault });
+            }
+        }
+        if state.failure.is_some() || state.schedule.has_next(Lane::Supervisor) {
+            self.context.wake.raise();
+        }
+    }
+
+    fn set_deadline(&self, state: &mut State, stage: usize) {
+        let for_device = Duration::from_millis(self.context.spec.boot.device_timeout_ms.into());
+        state.deadlines.push((stage, Deadline::after(STAGE_TIMEOUT + for_device)));
+        // Only the supervisor watches deadlines; it has to learn of the first one.
+        if state.deadlines.len() == 1 {
+            self.context.wake.raise();
+        }
+    }
+
+    /// A worker's life: its stage, then whatever that made possible.
+    fn work(self: &Arc<Self>, first: usize, thread: u32) {
+        let mut next = Some(first);
+        while let Some((index, stage)) = next.and_then(|index| Some((index, self.plan.stages.get(index)?))) {
+            let started = boot_time();
+            match perform(&stage.work, &self.context) {
+                Ok(done) => {
+                    self.opens_stream(stage);
+                    self.complete(index, started, thread, done);
+                }
+                Err(fault) => return self.fail(stage, fault),
+            }
+            next = self.next_stage();
+            self.start_workers();
+        }
+    }
+
+    fn next_stage(&self) -> Option<usize> {
+        let mut state = lock(&self.state);
+        if state.halted || state.failure.is_some() {
+            return None;
+        }
+        let stage = state.schedule.start_next(Lane::Worker)?;
+        self.set_deadline(&mut state, stage);
+        Some(stage)
+    }
+
+    /// The event stream is opened as soon as it can be, so that the host hears of the rest of the boot.
+    fn opens_stream(&self, stage: &Stage) {
+        let vsock = matches!(stage.work, Work::Modules { vsock: true, .. });
+        if vsock && self.context.spec.boot.event_stream {
+            // Without the thread there is no stream; the serial console has every sentinel.
+            let _ = self.reporter.open_stream();
+        }
+    }
+
+    fn complete(&self, index: usize, started: u64, thread: u32, done: Done) {
+        self.reporter.emit(Event::StageDone {
+            stage: self.name(index),
+            dur: boot_time().saturating_sub(started),
+            thread: Some(thread),
+            skipped: done.skipped,
+        });
+        let mut state = lock(&self.state);
+        state.deadlines.retain(|(stage, _)| *stage != index);
+        state.schedule.complete(index);
+    }
+
+    fn fail(&self, stage: &Stage, fault: Fault) {
+        let mut state = lock(&self.state);
+        state.failure.get_or_insert(Failure { stage: stage.name.clone(), fault });
+        self.context.wake.raise();
+    }
+}

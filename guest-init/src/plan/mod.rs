@@ -1,0 +1,178 @@
+//! The boot as data: which stages, what each needs, and what each mounts. Pure.
+//!
+//! ```text
+//! modules:block ──► root ──┬──► volume:/a ──► volume:/a/b ──┐
+//!                          ├──► identity (after a volume    │
+//!                          │     over one of its files) ────┼──► program
+//! modules:vsock ───────────┴──► agent ──────────────────────┤
+//! modules:net ────► network ────────────────────────────────┘
+//! ```
+//!
+//! A stage is left out when there is nothing for it to do. Order comes from the needs alone: the driver starts each
+//! stage the moment its needs are done, or, in serial mode, the first one whose needs are.
+
+mod modules;
+mod mounts;
+#[cfg(test)]
+mod tests;
+
+use firstlight_protocol::boot_spec::{BootSpec, Mode, Volume};
+use firstlight_protocol::module_manifest::ModuleManifest;
+use nix::errno::Errno;
+
+use crate::error::Cause;
+pub(crate) use modules::{Transports, block_driver};
+pub(crate) use mounts::{Mount, NEW_ROOT, OLD_ROOT_DIRECTORIES, Place, What};
+
+/// Paths that the `identity` stage writes in the root.
+pub(crate) const IDENTITY_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
+/// The boot cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PlanError {
+    /// The spec asks for a mode of a later build.
+    #[error("systemd mode is not supported by this build yet")]
+    SystemdMode,
+}
+
+impl Cause for PlanError {
+    fn errno(&self) -> Option<Errno> {
+        None
+    }
+
+    fn path(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// The boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The stages. Each one's needs stand before it.
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// One unit of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stage {
+    /// Its name in sentinels.
+    pub(crate) name: String,
+    /// What it does.
+    pub(crate) work: Work,
+    /// The stages that have to be done before, as indices into the plan.
+    pub(crate) needs: Vec<usize>,
+}
+
+/// What a stage does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Load kernel modules, in this order.
+    Modules {
+        /// Their names.
+        names: Vec<String>,
+        /// Whether the event stream can be opened afterwards.
+        vsock: bool,
+    },
+    /// Mount the root and switch to it.
+    Root(Vec<Mount>),
+    /// Mount a volume.
+    Volume {
+        /// Its mounts.
+        mounts: Vec<Mount>,
+        /// Whether the boot fails without it.
+        required: bool,
+    },
+    /// Bring up loopback and the interfaces of the spec.
+    Network,
+    /// Set the host name and write [`IDENTITY_FILES`].
+    Identity,
+    /// Start the agent and wait until it listens.
+    Agent,
+    /// Start the program.
+    Program,
+}
+
+/// Plans the boot that `spec` asks for, with the modules of `manifest`, on a machine with these transports.
+///
+/// # Errors
+/// [`PlanError`] for what this build cannot do.
+pub(crate) fn plan(
+    spec: &BootSpec,
+    manifest: &ModuleManifest,
+    transports: Transports,
+) -> Result<Plan, PlanError> {
+    match spec.program.mode {
+        Mode::Exec => {}
+        Mode::Systemd => return Err(PlanError::SystemdMode),
+    }
+    let mut stages = Stages::default();
+    let modules = modules::chains(spec, transports);
+    let mut load = |name: &str, wanted: &[&str], vsock| {
+        let names: Vec<String> = manifest.load_order(wanted).into_iter().map(str::to_owned).collect();
+        (!names.is_empty()).then(|| stages.add(name.to_owned(), Work::Modules { names, vsock }, vec![]))
+    };
+    let block = load("modules:block", &modules.block, false);
+    let net = load("modules:net", &modules.net, false);
+    let vsock = load("modules:vsock", &modules.vsock, true);
+    load("modules:extra", &modules.extra, false);
+
+    let root = stages.add("root".into(), Work::Root(mounts::root(&spec.root)), some(&[block]));
+    let volumes = stages.add_volumes(root, &spec.volumes);
+    stages.add("network".into(), Work::Network, some(&[net]));
+    let shadowing =
+        volumes.iter().filter(|(target, _)| IDENTITY_FILES.iter().any(|file| is_under(file, target)));
+    let needs = shadowing.map(|(_, stage)| *stage).chain([root]).collect();
+    stages.add("identity".into(), Work::Identity, needs);
+    if spec.agent.is_some() {
+        stages.add("agent".into(), Work::Agent, some(&[Some(root), vsock]));
+    }
+    // The launch barrier.
+    let everything = (0..stages.0.len()).collect();
+    stages.add("program".into(), Work::Program, everything);
+    Ok(Plan { stages: stages.0 })
+}
+
+fn some(needs: &[Option<usize>]) -> Vec<usize> {
+    needs.iter().flatten().copied().collect()
+}
+
+#[derive(Default)]
+struct Stages(Vec<Stage>);
+
+impl Stages {
+    fn add(&mut self, name: String, work: Work, needs: Vec<usize>) -> usize {
+        self.0.push(Stage { name, work, needs });
+        self.0.len() - 1
+    }
+
+    /// Adds the volumes, parents before what is mounted inside them; gives their targets and stages.
+    fn add_volumes(&mut self, root: usize, volumes: &[Volume]) -> Vec<(String, usize)> {
+        let mut by_depth: Vec<(String, usize)> =
+            volumes.iter().map(|volume| normal(&volume.target)).zip(0..).collect();
+        // A stable sort: two volumes on one target keep the order of the spec, and the later one covers the earlier.
+        by_depth.sort_by_key(|(target, _)| target.matches('/').count());
+        let mut added: Vec<(String, usize)> = Vec::with_capacity(volumes.len());
+        for (target, index) in by_depth {
+            let Some(volume) = volumes.get(index) else { continue };
+            let parents =
+                added.iter().filter(|(parent, _)| is_under(&target, parent)).map(|(_, stage)| *stage);
+            let needs = parents.chain([root]).collect();
+            let mounts = mounts::volume(index, volume, &target);
+            let work = Work::Volume { mounts, required: volume.required };
+            let stage = self.add(format!("volume:{target}"), work, needs);
+            added.push((target, stage));
+        }
+        added
+    }
+}
+
+/// The path without doubled, trailing and `.` components.
+fn normal(path: &str) -> String {
+    let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+    parts.fold(String::new(), |path, part| path + "/" + part)
+}
+
+/// Whether `path` is `parent` or inside it; both normal.
+fn is_under(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

@@ -1,0 +1,170 @@
+//! Sentinels out: one log of this boot, and sinks that follow it at their own pace.
+//!
+//! ```text
+//!            ┌──► console thread ──► serial console, one write(2) a line
+//! emit ─► log┼──► stream thread  ──► host's vsock port 1025 ──► stop and signal commands back
+//!            └──► /run/firstlight/events, at once (tmpfs)
+//! ```
+//!
+//! Emitting appends to the log and wakes the sinks; it never waits for one. A sink that connects late, or again,
+//! reads the log from its first byte. [`Reporter::flush`] is the only place that waits, and it has a deadline.
+
+mod commands;
+mod log;
+mod serial;
+mod stream;
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use firstlight_protocol::agent_config::EVENTS_PATH;
+use firstlight_protocol::boot_spec::BootSpec;
+use firstlight_protocol::init_command::InitCommand;
+use firstlight_protocol::sentinel::Event;
+
+use crate::console;
+use crate::error::{CallError, Fault};
+use crate::wait::{Deadline, Flag, lock};
+use commands::Commands;
+pub(crate) use log::boot_time;
+use log::{Log, Signer};
+
+/// How long the end of the boot waits for the sinks to take what they have not taken yet.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How long a panicking thread waits for the lock it may hold itself.
+const EMERGENCY_ATTEMPTS: u32 = 100;
+
+/// Says what happens, to everyone who listens. Clones share one log.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    log: Mutex<Log>,
+    /// Signalled when a sink has taken a line, and when there is one to take.
+    changed: Condvar,
+    /// Raised for the stream's thread, which waits in `poll(2)`.
+    stream_wake: Flag,
+    commands: Commands,
+}
+
+impl Reporter {
+    /// Starts reporting the boot that began at `since`, in nanoseconds of [`boot_time`]. `wake` is raised when the
+    /// host has sent a command.
+    ///
+    /// # Errors
+    /// [`CallError`] of a descriptor or a thread that cannot be made.
+    pub(crate) fn start(spec: &BootSpec, since: u64, wake: Arc<Flag>) -> Result<Reporter, CallError> {
+        let console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+        let events = File::options().create(true).append(true).mode(0o600).open(EVENTS_PATH);
+        let log = Log::new(Signer::new(spec), events.map_err(CallError::io("open", EVENTS_PATH))?);
+        let shared = Arc::new(Shared {
+            log: Mutex::new(log),
+            changed: Condvar::new(),
+            stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
+            commands: Commands::new(wake),
+        });
+        lock(&shared.log).append_at(since, Event::InitStart);
+        let sink = Arc::clone(&shared);
+        spawn("console", move || serial::follow(&sink, &console)).map_err(CallError::of("start a thread"))?;
+        Ok(Reporter(shared))
+    }
+
+    /// Says that `event` happens now.
+    pub(crate) fn emit(&self, event: Event) {
+        self.0.append(&mut lock(&self.0.log), event);
+    }
+
+    /// Says that the boot failed.
+    pub(crate) fn fatal(&self, stage: &str, fault: &Fault) {
+        self.emit(Event::Fatal {
+            stage: stage.to_owned(),
+            errno: fault.errno.map(|errno| errno as i32),
+            path: fault.path.clone(),
+            error: fault.error.clone(),
+        });
+    }
+
+    /// Takes the oldest command the host has sent.
+    pub(crate) fn take_command(&self) -> Option<InitCommand> {
+        self.0.commands.take()
+    }
+
+    /// Opens the event stream: to be called once, when vsock can be used.
+    ///
+    /// # Errors
+    /// Those of starting a thread. The boot goes on without the stream; the serial console has every sentinel.
+    pub(crate) fn open_stream(&self) -> nix::Result<()> {
+        lock(&self.0.log).stream.open();
+        let shared = Arc::clone(&self.0);
+        spawn("stream", move || stream::follow(&shared))
+    }
+
+    /// Waits until every sink has taken all there is and has ended, but no longer than [`FLUSH_TIMEOUT`].
+    pub(crate) fn flush(&self) {
+        let deadline = Deadline::after(FLUSH_TIMEOUT);
+        let mut log = lock(&self.0.log);
+        log.closing = true;
+        self.0.wake();
+        while !log.sinks_are_done() && !deadline.passed() {
+            log = match self.0.changed.wait_timeout(log, deadline.remaining()) {
+                Ok((log, _)) => log,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    /// Reports a failure from a thread that may hold the log's lock itself, such as one that panics. Gives up, and
+    /// says nothing, when the lock stays taken.
+    pub(crate) fn emergency(&self, stage: &str, error: &str) {
+        for _ in 0..EMERGENCY_ATTEMPTS {
+            if let Ok(mut log) = self.0.log.try_lock() {
+                let event = Event::Fatal {
+                    stage: stage.to_owned(),
+                    errno: None,
+                    path: None,
+                    error: error.to_owned(),
+                };
+                self.0.append(&mut log, event);
+                drop(log);
+                return self.flush();
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Shared {
+    fn append(&self, log: &mut Log, event: Event) {
+        if log.append(event) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.changed.notify_all();
+        self.stream_wake.raise();
+    }
+}
+
+/// Stack of a thread of init's, in bytes. None recurses; mounting and rendering fit well within.
+pub(crate) const THREAD_STACK: usize = 128 << 10;
+
+/// Starts a thread.
+///
+/// # Errors
+/// Those of `clone(2)`.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> nix::Result<()> {
+    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK);
+    builder.spawn(body).map(drop).map_err(|error| crate::error::io_errno(&error))
+}
+
+impl AsFd for Shared {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.stream_wake.as_fd()
+    }
+}

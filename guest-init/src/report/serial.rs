@@ -1,0 +1,36 @@
+//! The serial console's thread: the only one that a full UART makes wait.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::PoisonError;
+
+use nix::sys::termios::tcdrain;
+
+use super::Shared;
+use crate::wait::lock;
+
+/// Writes every line of the log, each with one `write(2)`, until the log is closed and all are written.
+pub(super) fn follow(shared: &Shared, mut console: &File) {
+    let mut offset = 0;
+    let mut log = lock(&shared.log);
+    loop {
+        let line = log.line_at(offset).to_vec();
+        if !line.is_empty() {
+            drop(log);
+            // A console that cannot be written is no reason to end a boot, nor is there anywhere to say so.
+            let _ = console.write_all(&line);
+            offset += line.len();
+            log = lock(&shared.log);
+        } else if log.closing {
+            break;
+        } else {
+            log = shared.changed.wait(log).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+    drop(log);
+    // Power-off does not wait for the UART; this does. A console that is no terminal has nothing to drain.
+    let _ = tcdrain(console.as_fd());
+    lock(&shared.log).console.end();
+    shared.changed.notify_all();
+}

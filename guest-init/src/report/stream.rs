@@ -1,0 +1,158 @@
+//! The event stream's thread: dials the host, sends the log from its first byte, reads commands back.
+//!
+//! The stream is guest-initiated, so a host that restarts just listens again and hears the whole boot.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use firstlight_protocol::port;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, VsockAddr, connect, getsockopt, recv, send, setsockopt,
+    socket, sockopt,
+};
+
+use super::Shared;
+use super::commands::Lines;
+use crate::wait::{Backoff, Deadline, is_ready, lock, poll, readable};
+
+/// How long one attempt to connect may take. The host answers in milliseconds or not at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+/// The longest pause between two attempts, so that a restarted host hears of the guest within it.
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long closing waits, in seconds, for the host's side to have taken everything; whole seconds are what
+/// `SO_LINGER` has.
+const LINGER_SECONDS: i32 = 1;
+
+/// Bytes of the log that are copied out of its lock at a time.
+const CHUNK: usize = 4 << 10;
+
+/// Why a connection is over.
+enum End {
+    /// The log is closed and everything is sent.
+    Done,
+    /// It broke, or the host closed it.
+    Broken,
+}
+
+/// Follows the log until it is closed, connecting as often as it takes.
+pub(super) fn follow(shared: &Arc<Shared>) {
+    let mut backoff = Backoff::new(MAX_PAUSE);
+    loop {
+        // Asked before the attempt: whoever closes the log gets one more attempt after it.
+        let last = lock(&shared.log).closing;
+        match dial() {
+            Ok(connection) => {
+                backoff.reset();
+                match serve(shared, connection) {
+                    Ok(End::Done) => break,
+                    Ok(End::Broken) | Err(_) => {}
+                }
+            }
+            // The kernel has no vsock: trying again will not give it one.
+            Err(Errno::EAFNOSUPPORT) => break,
+            Err(_) => {}
+        }
+        if last {
+            break;
+        }
+        pause(shared, backoff.next());
+    }
+    lock(&shared.log).stream.end();
+    shared.changed.notify_all();
+}
+
+/// Waits for `duration`, or until the log is closed.
+fn pause(shared: &Shared, duration: Duration) {
+    let deadline = Deadline::after(duration);
+    while !deadline.passed() && !lock(&shared.log).closing {
+        shared.stream_wake.lower();
+        if poll(&mut [readable(shared.as_fd())], Some(deadline)).is_err() {
+            return;
+        }
+    }
+}
+
+fn dial() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let connection = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+    match connect(connection.as_raw_fd(), &VsockAddr::new(port::HOST_CID, port::EVENTS)) {
+        Ok(()) => return Ok(connection),
+        Err(Errno::EINPROGRESS) => {}
+        Err(errno) => return Err(errno),
+    }
+    let mut fds = [PollFd::new(connection.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, Some(Deadline::after(CONNECT_TIMEOUT)))?;
+    if !is_ready(&fds[0]) {
+        return Err(Errno::ETIMEDOUT);
+    }
+    match getsockopt(&connection, sockopt::SocketError)? {
+        0 => Ok(connection),
+        error => Err(Errno::from_raw(error)),
+    }
+}
+
+/// Sends the log and reads commands until the connection is over.
+fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
+    let mut sent = 0;
+    let mut lines = Lines::default();
+    loop {
+        shared.stream_wake.lower();
+        let (chunk, closing) = next_chunk(shared, sent);
+        if chunk.is_empty() && closing {
+            close_slowly(connection);
+            return Ok(End::Done);
+        }
+        let mut blocked = false;
+        if !chunk.is_empty() {
+            match send(connection.as_raw_fd(), &chunk, MsgFlags::MSG_NOSIGNAL) {
+                Ok(count) => {
+                    sent += count;
+                    continue;
+                }
+                Err(Errno::EAGAIN) => blocked = true,
+                Err(errno) => return Err(errno),
+            }
+        }
+        let room = if blocked { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+        let mut fds = [PollFd::new(connection.as_fd(), room), readable(shared.as_fd())];
+        poll(&mut fds, None)?;
+        let readable = fds[0].revents().is_none_or(|events| events.intersects(!PollFlags::POLLOUT));
+        if readable && !receive(shared, &connection, &mut lines)? {
+            return Ok(End::Broken);
+        }
+    }
+}
+
+fn next_chunk(shared: &Shared, sent: usize) -> (Vec<u8>, bool) {
+    let log = lock(&shared.log);
+    let rest = log.rest_from(sent);
+    (rest.get(..CHUNK).unwrap_or(rest).to_vec(), log.closing)
+}
+
+/// Takes what the host sent; `false` when it closed the connection or sent what no host would.
+fn receive(shared: &Shared, connection: &OwnedFd, lines: &mut Lines) -> nix::Result<bool> {
+    let mut bytes = [0; 256];
+    match recv(connection.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+        Ok(0) => Ok(false),
+        Ok(count) => {
+            let received = bytes.get(..count).unwrap_or_default();
+            Ok(lines.push(received, |command| shared.commands.push(command)).is_ok())
+        }
+        Err(Errno::EAGAIN) => Ok(true),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Closes the connection and waits (bounded) until the host's side has taken what was sent: power-off comes next, and
+/// what is still queued then is lost.
+fn close_slowly(connection: OwnedFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: LINGER_SECONDS };
+    // Without the option, closing is what it always was.
+    let _ = setsockopt(&connection, sockopt::Linger, &linger);
+    drop(connection);
+}
