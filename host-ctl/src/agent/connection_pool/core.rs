@@ -4,12 +4,13 @@
 //! rules are the policy's; this file only takes the lock, hands the event in, notes the effects and wakes whom they
 //! concern. Every wait is an [`Until`]: it looks and leaves its waker under the same lock, so no change can fall in
 //! between. There is no runtime, no clock and no descriptor here, and the lock comes from `super::sync`, so that the tests
-//! can compile this very file a second time over a scheduler that explores interleavings (`exploration.rs`).
+//! can compile this very file a second time over a scheduler that explores interleavings (`tests/exploration.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::caller::Caller;
 use super::error::{Limit, Poison};
 use super::key::{Generation, Key};
 use super::policy::{Awaited, ConnectionId, Effect, Moment, Policy, Refusal, Ticket};
@@ -89,7 +90,31 @@ impl<C, F: Clone> Core<C, F> {
             state.note(effects);
             ticket
         });
-        Caller { core: Arc::clone(self), ticket }
+        Caller::new(Arc::clone(self), ticket)
+    }
+
+    /// Waits for the answer to an acquire.
+    pub(super) fn answered(&self, ticket: Ticket) -> impl Future<Output = Result<ConnectionId, Refused<F>>> {
+        Until::new(self, Topic::Ticket(ticket), move |state: &mut State<C, F>| state.collect(ticket))
+    }
+
+    /// The answer to one who waits no longer: what it was waiting for, unless the answer has come in this moment.
+    pub(super) fn leave(&self, ticket: Ticket) -> Result<ConnectionId, Refused<F>> {
+        self.change(|state, now| {
+            match state.tickets.remove(&ticket) {
+                Some(Some(answer)) => return answer,
+                Some(None) => {}
+                // It was given already.
+                None => return Err(Refused::Closed),
+            }
+            let (awaited, effects) = state.policy.cancel(ticket, now);
+            state.note(effects);
+            match awaited {
+                Some(Awaited::Room(limit)) => Err(Refused::Busy(limit)),
+                Some(Awaited::Dial) => Err(Refused::TimedOut),
+                None => Err(Refused::Closed),
+            }
+        })
     }
 
     pub(super) fn supersede(&self, key: &Key) {
@@ -97,6 +122,10 @@ impl<C, F: Clone> Core<C, F> {
     }
 
     // What holders say.
+
+    pub(super) fn released(&self, id: ConnectionId) {
+        self.event(|policy, now| policy.released(id, now));
+    }
 
     /// The connection, unless it is not to be used any more.
     pub(super) fn connection(&self, id: ConnectionId) -> Result<Arc<C>, Poison> {
@@ -299,65 +328,5 @@ impl<C, F> State<C, F> {
 
     pub(super) fn deregister(&mut self, topic: Topic, registration: u64) -> Option<Waker> {
         self.wakers.remove(&(topic, registration))
-    }
-}
-
-/// One who asked for a connection. Dropping it gives the place, the wait or the connection back.
-pub(super) struct Caller<C, F: Clone> {
-    core: Arc<Core<C, F>>,
-    ticket: Ticket,
-}
-
-impl<C, F: Clone> Caller<C, F> {
-    /// Waits for the answer, which is given once. Dropping the future loses nothing.
-    pub(super) async fn answer(&self) -> Result<Lease<C, F>, Refused<F>> {
-        let ticket = self.ticket;
-        let topic = Topic::Ticket(ticket);
-        let answer =
-            Until::new(&self.core, topic, move |state: &mut State<C, F>| state.collect(ticket)).await;
-        answer.map(|id| self.lease(id))
-    }
-
-    /// The answer of one who waits no longer: what it was waiting for, unless it has come in this moment.
-    pub(super) fn give_up(&self) -> Result<Lease<C, F>, Refused<F>> {
-        let answer = self.core.change(|state, now| {
-            match state.tickets.remove(&self.ticket) {
-                Some(Some(answer)) => return answer,
-                Some(None) => {}
-                // It was given already.
-                None => return Err(Refused::Closed),
-            }
-            let (awaited, effects) = state.policy.cancel(self.ticket, now);
-            state.note(effects);
-            match awaited {
-                Some(Awaited::Room(limit)) => Err(Refused::Busy(limit)),
-                Some(Awaited::Dial) => Err(Refused::TimedOut),
-                None => Err(Refused::Closed),
-            }
-        });
-        answer.map(|id| self.lease(id))
-    }
-
-    fn lease(&self, id: ConnectionId) -> Lease<C, F> {
-        Lease { core: Arc::clone(&self.core), id }
-    }
-}
-
-impl<C, F: Clone> Drop for Caller<C, F> {
-    fn drop(&mut self) {
-        // A lease that was granted and never taken is released by its own drop.
-        let _ = self.give_up();
-    }
-}
-
-/// A connection that its holder may use; dropping it gives it back.
-pub(super) struct Lease<C, F: Clone> {
-    pub(super) core: Arc<Core<C, F>>,
-    pub(super) id: ConnectionId,
-}
-
-impl<C, F: Clone> Drop for Lease<C, F> {
-    fn drop(&mut self) {
-        self.core.event(|policy, now| policy.released(self.id, now));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::core::Lease;
+use super::caller::Lease;
 use super::dialer::Dialer;
 use super::error::{DialError, Fault, Poison, UseError};
 use super::key::Key;

@@ -20,6 +20,7 @@
 //! tokio's virtual time; the policy against a naive model of itself; the core under a scheduler that explores
 //! interleavings.
 
+mod caller;
 mod close;
 mod core;
 mod dialer;
@@ -32,8 +33,6 @@ mod settings;
 mod sync;
 mod until;
 
-#[cfg(test)]
-mod exploration;
 #[cfg(test)]
 mod tests;
 

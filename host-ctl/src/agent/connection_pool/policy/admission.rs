@@ -7,7 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Connection, ConnectionId, Effect, Key, Limit, Moment, Phase, Policy, Ticket, Waiter};
+use super::connection::{Connection, Phase};
+use super::{ConnectionId, Effect, Key, Limit, Moment, Policy, Ticket, Waiter};
 
 impl Policy {
     /// Lets in whom it can, makes room for whom it cannot, and hands over the effects of the event.
@@ -15,7 +16,7 @@ impl Policy {
         let mut without_slot = BTreeSet::new();
         for waiter in std::mem::take(&mut self.queue) {
             if let Err(limit) = self.admit(&waiter, !without_slot.is_empty(), now) {
-                if limit == Limit::Targets(self.limits.targets) {
+                if !self.is_live(&waiter.key) {
                     without_slot.insert(waiter.key.clone());
                 }
                 self.queue.push_back(Waiter { limit, ..waiter });
@@ -61,9 +62,8 @@ impl Policy {
         if self.connections.len() >= self.limits.connections {
             return Err(Limit::Connections(self.limits.connections));
         }
-        let has_slot = self.of(key).next().is_some();
-        let keeps_slot = self.of(key).any(|connection| !connection.closing());
-        if keeps_slot || (!others_first && (has_slot || self.targets() < self.limits.targets)) {
+        let may_take_slot = || self.of(key).next().is_some() || self.targets() < self.limits.targets;
+        if self.is_live(key) || (!others_first && may_take_slot()) {
             Ok(())
         } else {
             Err(Limit::Targets(self.limits.targets))
@@ -86,9 +86,9 @@ impl Policy {
         self.effects.push(Effect::Dial { id, key: key.clone(), expires });
     }
 
-    /// Evicts idle targets until `wanted` slots are on their way, or none is idle.
+    /// Evicts idle targets until `wanted` slots are free or about to be, or none is idle.
     fn make_room(&mut self, wanted: usize, now: Moment) {
-        for _ in self.slots_coming_free()..wanted {
+        for _ in self.limits.targets.saturating_sub(self.live_targets())..wanted {
             let idle = self.connections.iter().filter(|(_, connection)| self.is_idle_target(connection));
             // An expired one is of no use to anybody, however recently it was used.
             let worst = idle.min_by_key(|(_, connection)| (now < connection.expires, connection.last_use));
@@ -97,14 +97,14 @@ impl Policy {
         }
     }
 
-    fn slots_coming_free(&self) -> usize {
-        let live = self.connections.values().filter(|connection| !connection.closing());
-        self.targets() - live.map(|connection| &connection.key).collect::<BTreeSet<_>>().len()
-    }
-
-    /// Whether `connection` is idle and all that keeps its target's slot.
+    /// Whether `connection` is idle and all that keeps its target alive.
     fn is_idle_target(&self, connection: &Connection) -> bool {
         connection.idle() && self.of(&connection.key).filter(|other| !other.closing()).count() == 1
+    }
+
+    /// Whether the target's slot is not about to come free.
+    fn is_live(&self, key: &Key) -> bool {
+        self.of(key).any(|connection| !connection.closing())
     }
 
     fn fresh(&self, key: &Key) -> Option<(ConnectionId, &Connection)> {
@@ -118,5 +118,10 @@ impl Policy {
 
     fn targets(&self) -> usize {
         self.connections.values().map(|connection| &connection.key).collect::<BTreeSet<_>>().len()
+    }
+
+    fn live_targets(&self) -> usize {
+        let live = self.connections.values().filter(|connection| !connection.closing());
+        live.map(|connection| &connection.key).collect::<BTreeSet<_>>().len()
     }
 }

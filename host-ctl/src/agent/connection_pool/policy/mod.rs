@@ -12,6 +12,7 @@
 //! fresh and has no holder is *idle*, and the only kind that is ever evicted.
 
 mod admission;
+mod connection;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use self::connection::{Connection, Phase};
 use super::error::{Limit, Poison};
 use super::key::{Generation, Key};
 
@@ -71,23 +73,6 @@ pub(super) enum Refusal {
 pub(super) enum Awaited {
     Dial,
     Room(Limit),
-}
-
-#[derive(Debug)]
-struct Connection {
-    key: Key,
-    phase: Phase,
-    expires: Moment,
-    fresh: bool,
-    /// The larger, the more recently used.
-    last_use: u64,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Dialing { callers: Vec<Ticket> },
-    Open { holders: usize, poison: Option<Poison> },
-    Closing,
 }
 
 #[derive(Debug)]
@@ -324,33 +309,5 @@ impl Policy {
             connection.fresh = false;
             self.effects.push(Effect::Close { id });
         }
-    }
-}
-
-impl Connection {
-    /// Whether nobody holds it and nobody may come to.
-    fn spent(&self) -> bool {
-        !self.fresh && self.unheld()
-    }
-
-    /// Whether somebody may come to hold it and nobody does.
-    fn idle(&self) -> bool {
-        self.fresh && self.unheld()
-    }
-
-    fn unheld(&self) -> bool {
-        matches!(self.phase, Phase::Open { holders: 0, .. })
-    }
-
-    fn closing(&self) -> bool {
-        matches!(self.phase, Phase::Closing)
-    }
-
-    /// Takes a caller off a dial; `false` when it is not on it.
-    fn forget(&mut self, ticket: Ticket) -> bool {
-        let Phase::Dialing { callers } = &mut self.phase else { return false };
-        let before = callers.len();
-        callers.retain(|caller| *caller != ticket);
-        callers.len() < before
     }
 }
