@@ -54,6 +54,12 @@ impl Reader {
         }
     }
 
+    /// What was read of a line whose end is not there yet. A log of lines never ends in one; a console may.
+    #[must_use]
+    pub fn unfinished(&self) -> &[u8] {
+        &self.line
+    }
+
     fn is_finished(&self) -> bool {
         self.current.as_ref().is_none_or(|current| inode(&self.path) != Some(current.inode))
     }

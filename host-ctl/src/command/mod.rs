@@ -1,0 +1,74 @@
+//! A file a command: its arguments, and what it does.
+
+mod completion;
+mod doctor;
+mod events;
+mod exec;
+mod explain;
+mod inspect;
+mod kill;
+mod last_known;
+mod logs;
+mod man;
+mod metrics;
+mod monitor;
+mod ps;
+mod rm;
+mod run;
+mod several;
+mod stop;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::cli::resolved::Context;
+use crate::output::Failure;
+
+/// The commands, in the order of `--help`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<run::Run>),
+    Ps(ps::Ps),
+    Inspect(inspect::Inspect),
+    Wait(wait::Wait),
+    Exec(exec::Exec),
+    Logs(logs::Logs),
+    Events(events::Events),
+    Stop(stop::Stop),
+    Kill(kill::Kill),
+    Rm(rm::Rm),
+    Metrics(metrics::Metrics),
+    Doctor(doctor::Doctor),
+    Completion(completion::Completion),
+    Man(man::Man),
+    Monitor(monitor::Monitor),
+}
+
+impl Command {
+    /// Does the command. The exit code of one that ends well is 0, but for those that run a program.
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        match self {
+            Command::Run(run) => run.run(context).await.map_err(Failure::of_a_program_runner),
+            Command::Exec(exec) => exec.run(context).await.map_err(Failure::of_a_program_runner),
+            Command::Ps(ps) => ps.run(context).await.map(done),
+            Command::Inspect(inspect) => inspect.run(context).await.map(done),
+            Command::Wait(wait) => wait.run(context).await.map(done),
+            Command::Logs(logs) => logs.run(context).await.map(done),
+            Command::Events(events) => events.run(context).await.map(done),
+            Command::Stop(stop) => stop.run(context).await.map(done),
+            Command::Kill(kill) => kill.run(context).await.map(done),
+            Command::Rm(rm) => rm.run(context).await.map(done),
+            Command::Metrics(metrics) => metrics.run(context).map(done),
+            Command::Doctor(doctor) => doctor.run(context).await.map(done),
+            Command::Completion(completion) => completion.run().map(done),
+            Command::Man(man) => man.run().map(done),
+            Command::Monitor(monitor) => monitor.run().map(done),
+        }
+    }
+}
+
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,78 @@
+//! A VM on its way to its first boot. Until it has started it leaves nothing behind.
+
+use std::time::Duration;
+
+use firstlight_host_ctl::monitor::client;
+use firstlight_host_ctl::monitor::wire::Request;
+use firstlight_host_ctl::operation::Operation;
+use firstlight_host_ctl::vm::{Store, VmDir};
+
+use super::super::rm::remove_by_force;
+use super::super::stop::end;
+use crate::cli::value::duration;
+use crate::output::{self, Code, Failure};
+use crate::progress;
+
+/// A VM that is made but has not started. Dropping it removes it.
+pub(super) struct Unstarted<'a> {
+    store: &'a Store,
+    vm: Option<VmDir>,
+}
+
+impl<'a> Unstarted<'a> {
+    pub(super) fn new(store: &'a Store, vm: VmDir) -> Unstarted<'a> {
+        Unstarted { store, vm: Some(vm) }
+    }
+
+    /// Starts it. One that cannot be started is removed: what is left would be half a VM.
+    pub(super) async fn start(mut self) -> Result<Started<'a>, Failure> {
+        let Some(vm) = self.vm.take() else { return Err(Failure::failed("the VM was started already")) };
+        let started = Started { store: self.store, vm };
+        if let Err(error) = client::start(&started.vm).await {
+            started.remove().await;
+            return Err(error.into());
+        }
+        Ok(started)
+    }
+}
+
+impl Drop for Unstarted<'_> {
+    fn drop(&mut self) {
+        if let Some(vm) = self.vm.take() {
+            // It never ran, so there is nothing to end; what cannot be removed shows in `ps -a` as created.
+            let _ = self.store.remove(&vm);
+        }
+    }
+}
+
+/// A VM that has started.
+pub(super) struct Started<'a> {
+    store: &'a Store,
+    pub(super) vm: VmDir,
+}
+
+impl Started<'_> {
+    /// Ends it because it took longer than `limit` to run, and says how far it had come.
+    pub(super) async fn too_slow(&self, limit: Duration) -> Failure {
+        let name = &self.vm.spec().name;
+        let reached = self.vm.view().map_or_else(|_| "unknown".to_owned(), |view| progress::describe(&view));
+        if let Err(failure) = end(&self.vm, Operation::Kill, &Request::Kill).await {
+            output::note(format_args!("warning: {name} is not ended: {}", failure.message()));
+        }
+        let message = format!("{name} was {reached} after {} and was ended", duration::show(limit));
+        Failure::new(Code::TimedOut, message)
+            .of_vm(name)
+            .hint(format!("its console: host-ctl logs --all {name}; more time: --timeout"))
+    }
+
+    /// Ends and removes it.
+    pub(super) async fn remove(&self) {
+        if let Err(failure) = remove_by_force(self.store, &self.vm).await {
+            output::note(format_args!(
+                "warning: {} is not removed: {}",
+                self.vm.spec().name,
+                failure.message()
+            ));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The only writer of stdout, and the one place that knows what errors look like and which exit code they are.
+//!
+//! Data goes to stdout, everything else to stderr. A reader that goes away (`host-ctl ps | head -1`) ends the command
+//! quietly.
+
+mod failure;
+mod stream;
+mod table;
+pub(crate) mod text;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+pub(crate) use failure::{Code, Failure};
+pub(crate) use stream::Stream;
+pub(crate) use table::Table;
+
+/// What data and errors look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Writes text to stdout as it is.
+pub(crate) fn text(text: &str) -> Result<(), Failure> {
+    bytes(text.as_bytes())
+}
+
+/// Writes one line to stdout.
+pub(crate) fn line(line: impl std::fmt::Display) -> Result<(), Failure> {
+    text(&format!("{line}\n"))
+}
+
+/// Writes bytes to stdout and flushes them: a follower's reader waits for each.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::stdout(&error))
+}
+
+/// Writes a value to stdout as indented JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(value);
+    line(json.map_err(|error| Failure::failed(format!("cannot be written as JSON: {error}")))?)
+}
+
+/// Writes a value to stdout as JSON on one line.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string(value);
+    line(json.map_err(|error| Failure::failed(format!("cannot be written as JSON: {error}")))?)
+}
+
+/// Writes one line to stderr. With stderr gone there is nobody left to tell.
+pub(crate) fn note(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Says a failure on stderr, and gives the exit code of it.
+pub(crate) fn fail(failure: &Failure, format: Format) -> ExitCode {
+    if let Some(text) = failure.render(format) {
+        note(text);
+    }
+    ExitCode::from(failure.exit_code())
+}
