@@ -3,7 +3,9 @@
 pub mod agent;
 pub mod assets;
 pub mod backoff;
+pub mod boot;
 pub mod clock;
+pub mod driver;
 pub mod image;
 pub mod log;
 pub mod monitor;

@@ -42,7 +42,7 @@ pub(super) fn unpack(archive: &Path, compression: Compression, tree: &Path) -> R
     entries.set_preserve_ownerships(root);
     entries.set_unpack_xattrs(root);
     let damaged =
-        |error: io::Error| ImageError::Archive { archive: archive.to_owned(), reason: error.to_string() };
+        |error: io::Error| ImageError::Archive { archive: archive.to_owned(), reason: whole_reason(&error) };
     for entry in entries.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         let path = entry.path().map_err(damaged)?.into_owned();

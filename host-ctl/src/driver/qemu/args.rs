@@ -1,0 +1,212 @@
+//! A machine as QEMU's command line. Source: `qemu-system-x86_64(1)`.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::QMP_SOCKET;
+use crate::driver::accel::Accelerator;
+use crate::driver::config::{
+    DiskConfig, MachineConfig, NetworkBackend, NetworkConfig, SERIAL_FIFO, VHOST_SOCKET, VsockConfig,
+};
+use crate::vm::spec::Machine;
+
+/// The arguments that make QEMU run `machine`.
+pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
+    let mut args = Args { list: Vec::new(), machine: machine.machine };
+    args.flag("-nodefaults");
+    args.flag("-no-user-config");
+    args.option("-name", &machine.name);
+    args.option("-display", "none");
+    // A guest that ends is held until the monitor has read its last words, however late it comes.
+    args.option("-action", "reboot=shutdown,shutdown=pause,panic=pause");
+    args.platform(machine);
+    args.path("-kernel", &machine.kernel);
+    args.path("-initrd", &machine.initramfs);
+    args.option("-append", &machine.command_line);
+    args.option("-chardev", format!("socket,id=qmp,path={QMP_SOCKET},server=on,wait=off"));
+    args.option("-mon", "chardev=qmp,mode=control");
+    // QEMU opens both FIFOs for reading and writing, so they always have a reader and keep what nobody reads yet.
+    args.option("-chardev", format!("pipe,id=console,path={SERIAL_FIFO}"));
+    args.option("-serial", "chardev:console");
+    for (index, disk) in machine.disks.iter().enumerate() {
+        args.disk(index, disk);
+    }
+    if let Some(network) = &machine.network {
+        args.network(network);
+    }
+    args.vsock(machine.vsock);
+    args.list
+}
+
+struct Args {
+    list: Vec<OsString>,
+    machine: Machine,
+}
+
+impl Args {
+    fn flag(&mut self, flag: &str) {
+        self.list.push(flag.into());
+    }
+
+    fn option(&mut self, option: &str, value: impl AsRef<str>) {
+        self.list.extend([option.into(), value.as_ref().into()]);
+    }
+
+    fn path(&mut self, option: &str, value: &Path) {
+        self.list.extend([option.into(), value.into()]);
+    }
+
+    fn platform(&mut self, machine: &MachineConfig) {
+        let kind = match machine.machine {
+            Machine::Microvm => "microvm",
+            Machine::Q35 => "q35",
+        };
+        args_memory(self, machine, kind);
+        self.option("-smp", machine.cpus.to_string());
+        match machine.accelerator {
+            Accelerator::Kvm => {
+                self.option("-accel", "kvm");
+                self.option("-cpu", "host");
+            }
+            // The default processor: `max` hangs a boot now and then under emulation.
+            Accelerator::Tcg => self.option("-accel", "tcg"),
+        }
+    }
+
+    /// A virtio device on this machine's bus. What `device` needs beyond its bus is in `properties`.
+    fn virtio(&mut self, device: &str, properties: &str) {
+        match self.machine {
+            Machine::Microvm => self.option("-device", format!("{device}-device{properties}")),
+            Machine::Q35 => self.option("-device", format!("{device}-pci{properties}")),
+        }
+    }
+
+    fn disk(&mut self, index: usize, disk: &DiskConfig) {
+        // As JSON, because a path in the comma-separated form would have to be escaped.
+        let block = serde_json::json!({
+            "driver": "raw",
+            "node-name": format!("disk{index}"),
+            "read-only": disk.read_only,
+            "discard": "unmap",
+            "file": { "driver": "file", "filename": disk.image.to_string_lossy() },
+        });
+        self.option("-blockdev", block.to_string());
+        self.virtio("virtio-blk", &format!(",drive=disk{index},serial={}", disk.serial));
+    }
+
+    fn network(&mut self, network: &NetworkConfig) {
+        match &network.backend {
+            NetworkBackend::User => self.option("-netdev", "user,id=net0"),
+            NetworkBackend::Tap { interface } => {
+                self.option("-netdev", format!("tap,id=net0,ifname={interface},script=no,downscript=no"));
+            }
+        }
+        // Nothing boots from the network, so the PCI card needs no boot ROM.
+        let rom = match self.machine {
+            Machine::Microvm => "",
+            Machine::Q35 => ",romfile=",
+        };
+        self.virtio("virtio-net", &format!(",netdev=net0,mac={}{rom}", network.mac));
+    }
+
+    fn vsock(&mut self, vsock: VsockConfig) {
+        match vsock {
+            VsockConfig::Kernel { cid } => self.virtio("vhost-vsock", &format!(",guest-cid={cid}")),
+            VsockConfig::Backend => {
+                self.option("-chardev", format!("socket,id=vsock,path={VHOST_SOCKET}"));
+                self.virtio("vhost-user-vsock", ",chardev=vsock");
+            }
+        }
+    }
+}
+
+/// The machine and its memory, which a vhost-user backend has to share.
+fn args_memory(args: &mut Args, machine: &MachineConfig, kind: &str) {
+    args.option("-m", format!("{}M", machine.memory_mib));
+    match machine.vsock {
+        VsockConfig::Kernel { .. } => args.option("-machine", kind),
+        VsockConfig::Backend => {
+            args.option("-machine", format!("{kind},memory-backend=ram"));
+            let size = machine.memory_mib;
+            args.option("-object", format!("memory-backend-memfd,id=ram,size={size}M,share=on"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> MachineConfig {
+        MachineConfig {
+            name: "web".into(),
+            vmm: "/usr/bin/qemu-system-x86_64".into(),
+            machine: Machine::Microvm,
+            accelerator: Accelerator::Tcg,
+            cpus: 2,
+            memory_mib: 256,
+            kernel: "/k,1/vmlinuz".into(),
+            initramfs: "boot/initramfs".into(),
+            command_line: "console=ttyS0".into(),
+            disks: vec![DiskConfig {
+                image: "/a,b \"c\".img".into(),
+                serial: "root".into(),
+                read_only: true,
+            }],
+            network: Some(NetworkConfig {
+                mac: "52:54:00:12:34:56".parse().unwrap(),
+                backend: NetworkBackend::User,
+            }),
+            vsock: VsockConfig::Backend,
+        }
+    }
+
+    /// The values given to `option`.
+    fn values(machine: &MachineConfig, option: &str) -> Vec<String> {
+        let args: Vec<String> = of(machine).into_iter().map(|arg| arg.into_string().unwrap()).collect();
+        let pairs = args.windows(2).filter(|pair| pair[0] == option);
+        pairs.map(|pair| pair[1].clone()).collect()
+    }
+
+    #[test]
+    fn a_path_with_commas_and_quotes_reaches_qemu_unharmed() {
+        let blockdev = &values(&machine(), "-blockdev")[0];
+        let block: serde_json::Value = serde_json::from_str(blockdev).unwrap();
+        assert_eq!(block["file"]["filename"], "/a,b \"c\".img");
+        assert_eq!(block["read-only"], true);
+        assert_eq!(values(&machine(), "-kernel"), ["/k,1/vmlinuz"]);
+    }
+
+    #[test]
+    fn devices_are_on_the_machine_s_own_bus() {
+        let microvm = values(&machine(), "-device");
+        assert!(microvm.contains(&"virtio-blk-device,drive=disk0,serial=root".to_owned()), "{microvm:?}");
+        assert!(microvm.contains(&"vhost-user-vsock-device,chardev=vsock".to_owned()), "{microvm:?}");
+        let q35 = values(&MachineConfig { machine: Machine::Q35, ..machine() }, "-device");
+        assert!(q35.iter().all(|device| device.contains("-pci,")), "{q35:?}");
+    }
+
+    #[test]
+    fn a_vhost_user_backend_shares_the_guest_s_memory_and_the_kernel_s_vsock_does_not() {
+        assert_eq!(values(&machine(), "-object"), ["memory-backend-memfd,id=ram,size=256M,share=on"]);
+        assert_eq!(values(&machine(), "-machine"), ["microvm,memory-backend=ram"]);
+        let kernel = MachineConfig { vsock: VsockConfig::Kernel { cid: 77 }, ..machine() };
+        assert_eq!(values(&kernel, "-object"), Vec::<String>::new());
+        assert!(values(&kernel, "-device").contains(&"vhost-vsock-device,guest-cid=77".to_owned()));
+    }
+
+    #[test]
+    fn a_tap_device_is_used_as_it_is() {
+        let backend = NetworkBackend::Tap { interface: "tap7".into() };
+        let network = Some(NetworkConfig { mac: "52:54:00:00:00:01".parse().unwrap(), backend });
+        let machine = MachineConfig { network, ..machine() };
+        assert_eq!(values(&machine, "-netdev"), ["tap,id=net0,ifname=tap7,script=no,downscript=no"]);
+    }
+
+    #[test]
+    fn the_processor_is_the_host_s_under_kvm_alone() {
+        assert_eq!(values(&machine(), "-cpu"), Vec::<String>::new());
+        let kvm = MachineConfig { accelerator: Accelerator::Kvm, ..machine() };
+        assert_eq!((values(&kvm, "-accel"), values(&kvm, "-cpu")), (vec!["kvm".into()], vec!["host".into()]));
+    }
+}

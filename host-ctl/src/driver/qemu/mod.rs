@@ -1,0 +1,28 @@
+//! QEMU, by its system emulator for x86-64.
+
+mod args;
+pub mod qmp;
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{Driver, MachineConfig};
+
+/// Where QEMU listens for its control connection.
+pub const QMP_SOCKET: &str = "boot/qmp.sock";
+
+/// QEMU.
+#[derive(Debug, Clone, Copy)]
+pub struct Qemu;
+
+impl Driver for Qemu {
+    fn command(&self, machine: &MachineConfig) -> Command {
+        let mut command = Command::new(&machine.vmm);
+        command.args(args::of(machine));
+        command
+    }
+
+    fn control_socket(&self) -> &Path {
+        Path::new(QMP_SOCKET)
+    }
+}
