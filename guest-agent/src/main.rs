@@ -54,7 +54,7 @@ fn run() -> Result<(), Box<dyn Error>> {
 struct Termination(sys::Watched);
 
 impl Termination {
-    /// Blocks the signal, which commands do not inherit: the standard library clears their mask.
+    /// Blocks the signal, so that it waits in the descriptor. Commands start with nothing blocked.
     fn catch() -> io::Result<Termination> {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGTERM);

@@ -26,18 +26,18 @@ pub async fn run(output: Option<&ProgramOutput>) {
     let Some(output) = output else { return };
     let mut flow = output.watch();
     let _ = timeout(DRAIN, flow.wait_for(Flow::has_ended)).await;
-    let _ = timeout(ACKNOWLEDGE, acknowledged(&mut flow)).await;
+    let _ = timeout(ACKNOWLEDGE, settled(&mut flow)).await;
 }
 
 /// Waits for the last acknowledgement for as long as there is somebody to give it.
-async fn acknowledged(flow: &mut watch::Receiver<Flow>) {
+async fn settled(flow: &mut watch::Receiver<Flow>) {
     loop {
-        let somebody = flow.wait_for(|flow| flow.has_subscriber() || flow.is_acknowledged());
+        let somebody = flow.wait_for(|flow| flow.has_subscriber() || flow.is_settled());
         if timeout(APPEAR, somebody).await.is_err() {
             return;
         }
-        let settled = flow.wait_for(|flow| !flow.has_subscriber() || flow.is_acknowledged()).await;
-        if settled.is_ok_and(|flow| flow.is_acknowledged()) {
+        let settled = flow.wait_for(|flow| !flow.has_subscriber() || flow.is_settled()).await;
+        if settled.is_ok_and(|flow| flow.is_settled()) {
             return;
         }
     }

@@ -66,8 +66,9 @@ async fn send(
             }
             Ok(Next::End(end)) => {
                 writer.send(Kind::OutputEnd, id, &codec::encode(&OutputEnd { end })?).await?;
+                subscriber.told_end();
                 // It fails only when the agent ends, and this task with it.
-                let _ = output.watch().wait_for(Flow::is_acknowledged).await;
+                let _ = output.watch().wait_for(Flow::is_settled).await;
                 return Ok(());
             }
             Ok(Next::Superseded) => {
@@ -78,7 +79,7 @@ async fn send(
     }
 }
 
-/// Takes acknowledgements, until the host closes the connection.
+/// Takes acknowledgements, until the last of them or until the host closes the connection.
 async fn receive(
     output: &ProgramOutput,
     reader: &mut FrameReader,
@@ -93,6 +94,11 @@ async fn receive(
         let OutputAck { written } = codec::decode(&frame.payload)?;
         let acknowledged = output.acknowledge(subscription, written);
         acknowledged.map_err(|_| unexpected("nothing beyond the streams' ends can be acknowledged"))?;
+        let flow = output.watch();
+        if flow.borrow().is_settled() && flow.borrow().is_current(subscription) {
+            // The next frame is a request again, and must not be read here.
+            return Ok(());
+        }
     }
     Ok(())
 }

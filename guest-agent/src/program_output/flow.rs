@@ -34,6 +34,8 @@ pub struct Flow {
     stdout: StreamFlow,
     stderr: StreamFlow,
     subscriber: Option<Subscription>,
+    /// Whether the subscriber has been told where the streams ended.
+    told_end: bool,
     last: Subscription,
 }
 
@@ -67,6 +69,7 @@ impl Flow {
             stdout: stream(end.stdout),
             stderr: stream(end.stderr),
             subscriber: None,
+            told_end: false,
             last: Subscription::default(),
         }
     }
@@ -146,6 +149,20 @@ impl Flow {
         STREAMS.iter().all(|stream| self.stream(*stream).acknowledged >= self.stream(*stream).end)
     }
 
+    /// The subscriber has been told where the streams ended.
+    pub fn tell_end(&mut self, subscription: Subscription) {
+        if self.is_current(subscription) {
+            self.told_end = true;
+        }
+    }
+
+    /// Whether nothing is left to do for the host: it has everything, and whoever listens knows that it was
+    /// everything.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.has_ended() && self.is_acknowledged() && (self.told_end || self.subscriber.is_none())
+    }
+
     /// Somebody reads from `from` on, which says what they have written down; an earlier subscriber does no more.
     ///
     /// # Errors
@@ -160,6 +177,7 @@ impl Flow {
         }
         self.last = Subscription(self.last.0 + 1);
         self.subscriber = Some(self.last);
+        self.told_end = false;
         Ok(self.last)
     }
 
@@ -273,14 +291,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_acknowledgement_frees_the_vm() {
+    fn a_host_that_has_everything_and_knows_it_frees_the_vm() {
         let (mut flow, subscription) = full();
         flow.finish(Stream::Stdout);
         assert!(!flow.has_ended());
         flow.finish(Stream::Stderr);
         assert!(flow.has_ended() && !flow.is_acknowledged());
         flow.acknowledge(subscription, flow.end()).unwrap();
-        assert!(flow.is_acknowledged());
+        assert!(flow.is_acknowledged() && !flow.is_settled());
+        flow.tell_end(subscription);
+        assert!(flow.is_settled());
     }
 
     proptest! {

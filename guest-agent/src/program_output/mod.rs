@@ -163,6 +163,11 @@ impl Subscriber<'_> {
         self.subscription
     }
 
+    /// The subscriber has been told of [`Next::End`].
+    pub fn told_end(&self) {
+        self.output.flow.send_modify(|flow| flow.tell_end(self.subscription));
+    }
+
     /// Waits for what comes next. `turn` says which stream goes first when both have bytes.
     ///
     /// # Errors

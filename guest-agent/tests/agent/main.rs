@@ -1,0 +1,22 @@
+//! The real agent over a unix socket, without a VM.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`hello`] | readiness, tokens, versions, too many connections |
+//! | [`requests`] | ping, status, events, shutdown |
+//! | [`exec`] | what a command gets, gives and how it ends |
+//! | [`load`] | many commands, slow and vanished hosts |
+//! | [`output`] | the program's output, across the agent's death |
+//! | [`hostile`] | bytes that are no protocol |
+//! | [`common`] | the agent as a child, and a client for it |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+#![allow(unreachable_pub, reason = "the tests are one crate, and pub(crate) everywhere would say nothing")]
+
+mod common;
+mod exec;
+mod hello;
+mod hostile;
+mod load;
+mod output;
+mod requests;
