@@ -1,0 +1,152 @@
+//! Any message survives the wire, and fits the frame it is meant for.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
+use firstlight_protocol::codec::{decode, encode};
+use firstlight_protocol::frame::MAX_PAYLOAD;
+use firstlight_protocol::hex::{BootId, Secret};
+use firstlight_protocol::message::error::{AgentError, Cause};
+use firstlight_protocol::message::events::{Events, EventsRequest};
+use firstlight_protocol::message::exec::{
+    ExecEnd, ExecOutcome, ExecRequest, ExecStarted, MAX_CHUNK, SignalRequest,
+};
+use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
+use firstlight_protocol::message::output::{
+    OutputAck, OutputChunk, OutputEnd, OutputRequest, Position, Stream,
+};
+use firstlight_protocol::message::shutdown::ShutdownRequest;
+use firstlight_protocol::message::status::Status;
+use firstlight_protocol::sentinel::ExitStatus;
+use firstlight_protocol::version::Range;
+use proptest::prelude::*;
+
+fn range() -> impl Strategy<Value = Range> {
+    any::<(u16, u16)>().prop_map(|(oldest, newest)| Range { oldest, newest })
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![Just(Refusal::WrongToken), range().prop_map(Refusal::NoCommonVersion), Just(Refusal::Busy)]
+}
+
+fn error() -> impl Strategy<Value = AgentError> {
+    let cause = prop_oneof![
+        any::<i32>().prop_map(Cause::Errno),
+        any::<String>().prop_map(Cause::Invalid),
+        any::<String>().prop_map(Cause::Busy),
+        any::<String>().prop_map(Cause::Protocol),
+    ];
+    (any::<String>(), any::<Option<String>>(), cause).prop_map(|(operation, path, cause)| AgentError {
+        operation,
+        path,
+        cause,
+    })
+}
+
+fn outcome() -> impl Strategy<Value = ExecOutcome> {
+    let status =
+        || prop_oneof![any::<u8>().prop_map(ExitStatus::Code), any::<u8>().prop_map(ExitStatus::Signal)];
+    prop_oneof![
+        status().prop_map(ExecOutcome::Exited),
+        status().prop_map(ExecOutcome::TimedOut),
+        status().prop_map(ExecOutcome::OutOfMemory),
+        error().prop_map(ExecOutcome::SpawnFailed),
+    ]
+}
+
+prop_compose! {
+    fn exec_request()(
+        argv: Vec<Vec<u8>>,
+        env: Vec<(Vec<u8>, Vec<u8>)>,
+        cwd: Option<Vec<u8>>,
+        user: Option<String>,
+        stdin: bool,
+        timeout_ms: Option<u32>,
+        kill_after_ms: u32,
+    ) -> ExecRequest {
+        ExecRequest { argv, env, cwd, user, stdin, timeout_ms, kill_after_ms }
+    }
+}
+
+prop_compose! {
+    fn status()(
+        agent_version: String,
+        agent_pid: u32,
+        kernel: String,
+        hostname: String,
+        kernel_boot_id: String,
+        uptime_ns: u64,
+        running_execs: u32,
+    ) -> Status {
+        Status { agent_version, agent_pid, kernel, hostname, kernel_boot_id, uptime_ns, running_execs }
+    }
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    any::<(u64, u64)>().prop_map(|(stdout, stderr)| Position { stdout, stderr })
+}
+
+fn chunk() -> impl Strategy<Value = OutputChunk> {
+    let stream = prop_oneof![Just(Stream::Stdout), Just(Stream::Stderr)];
+    (stream, any::<u64>(), any::<Vec<u8>>()).prop_map(|(stream, sequence, bytes)| OutputChunk {
+        stream,
+        sequence,
+        bytes,
+    })
+}
+
+macro_rules! survive {
+    ($($name:ident: $strategy:expr;)*) => {
+        proptest! {$(
+            #[test]
+            fn $name(message in $strategy) {
+                prop_assert_eq!(decode(&encode(&message).unwrap()), Ok(message));
+            }
+        )*}
+    };
+}
+
+survive! {
+    any_hello_survives: (any::<[u8; 32]>(), range())
+        .prop_map(|(token, versions)| Hello { token: Secret(token), versions });
+    any_welcome_survives: any::<(u16, [u8; 4])>()
+        .prop_map(|(version, boot_id)| Welcome { version, boot_id: BootId(boot_id) });
+    any_refusal_survives: refusal();
+    any_status_survives: status();
+    any_exec_request_survives: exec_request();
+    any_exec_start_survives: any::<u32>().prop_map(|pid| ExecStarted { pid });
+    any_signal_survives: any::<u8>().prop_map(|number| SignalRequest { number });
+    any_exec_end_survives: outcome().prop_map(|outcome| ExecEnd { outcome });
+    any_output_request_survives: position().prop_map(|from| OutputRequest { from });
+    any_output_chunk_survives: chunk();
+    any_output_acknowledgement_survives: position().prop_map(|written| OutputAck { written });
+    any_output_end_survives: position().prop_map(|end| OutputEnd { end });
+    any_events_request_survives: any::<u64>().prop_map(|from_seq| EventsRequest { from_seq });
+    any_events_survive: any::<Vec<u8>>().prop_map(|lines| Events { lines });
+    any_shutdown_survives: any::<Option<u32>>().prop_map(|grace_ms| ShutdownRequest { grace_ms });
+    any_error_survives: error();
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(bytes: Vec<u8>) {
+        let _ = decode::<Hello>(&bytes);
+        let _ = decode::<ExecEnd>(&bytes);
+        let _ = decode::<OutputChunk>(&bytes);
+        let _ = decode::<Status>(&bytes);
+        let _ = decode::<AgentError>(&bytes);
+    }
+
+    #[test]
+    fn hostile_lengths_inside_a_message_are_errors(length in MAX_PAYLOAD as u64..) {
+        // argv of so many entries, or one of so many bytes.
+        let length = [&[0xfd][..], &length.to_le_bytes()].concat();
+        prop_assert!(decode::<ExecRequest>(&length).is_err());
+        prop_assert!(decode::<ExecRequest>(&[&[1], &length[..]].concat()).is_err());
+    }
+}
+
+#[test]
+fn the_largest_chunk_fits_its_frame() {
+    let chunk = OutputChunk { stream: Stream::Stderr, sequence: u64::MAX, bytes: vec![0; MAX_CHUNK] };
+    assert!(encode(&chunk).unwrap().len() <= MAX_PAYLOAD as usize);
+}
