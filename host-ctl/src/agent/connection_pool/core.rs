@@ -191,7 +191,6 @@ impl<C, F: Clone> Core<C, F> {
         let record = self.change(|state, now| {
             let effects = state.policy.closed(id, now);
             state.note(effects);
-            state.wake(Topic::Connection(id));
             state.wake(Topic::Pool);
             state.records.remove(&id)
         });

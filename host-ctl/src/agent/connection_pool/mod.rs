@@ -20,6 +20,7 @@
 //! tokio's virtual time; the policy against a naive model of itself; the core under a scheduler that explores
 //! interleavings.
 
+mod agent_fault;
 mod caller;
 mod close;
 mod core;

@@ -231,7 +231,7 @@ fn ttl() -> impl Strategy<Value = Duration> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn it_does_what_the_naive_model_does_and_strands_nobody(

@@ -13,10 +13,9 @@ async fn all(pool: &FakePool, callers: usize) -> Vec<Asked> {
 
 #[track_caller]
 fn dial_error(asked: Asked) -> Arc<DialError<world::Unplugged>> {
-    match asked.unwrap_err() {
-        AcquireError::Dial(error) => error,
-        other => panic!("not a failed dial: {other}"),
-    }
+    let error = asked.unwrap_err();
+    let AcquireError::Dial(error) = error else { panic!("not a failed dial: {error}") };
+    error
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,4 +101,17 @@ async fn a_connection_that_is_there_is_given_even_at_the_deadline() {
     let (pool, _world) = pool();
     drop(held(pool.acquire(&key("a"), patient()).await));
     held(pool.acquire(&key("a"), Instant::now()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dialer_that_backs_off_is_still_one_dial_for_all() {
+    let (pool, world) = pool();
+    world.next_dial(Connecting::AtThirdTry);
+    let began = Instant::now();
+    for asked in all(&pool, 64).await {
+        assert_eq!(serial(&held(asked)).await, 1);
+    }
+    // The backoff's first two sleeps.
+    assert_eq!(began.elapsed().as_millis(), 15);
+    assert_eq!(world.dials(), 1);
 }

@@ -21,10 +21,13 @@ mod sync {
 
     pub(super) use shuttle::sync::{Mutex, MutexGuard};
 }
+#[allow(clippy::duplicate_mod, reason = "the same code over another lock is the point")]
 #[path = "../caller.rs"]
 mod caller;
+#[allow(clippy::duplicate_mod, reason = "the same code over another lock is the point")]
 #[path = "../core.rs"]
 mod core;
+#[allow(clippy::duplicate_mod, reason = "the same code over another lock is the point")]
 #[path = "../until.rs"]
 mod until;
 
@@ -32,7 +35,7 @@ use self::caller::Lease;
 use self::core::{Core, Job, Refused};
 
 /// Schedules tried for each scenario and way of choosing them.
-const SCHEDULES: usize = 1_500;
+const SCHEDULES: usize = 500;
 /// How often a schedule of the second kind takes the turn from the task it prefers.
 const PREEMPTIONS: usize = 3;
 

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::agent::connection_pool::{Dialer, Fault, Key, Poison};
+use crate::backoff::{Attempt, retry};
 
 /// How a dial goes. Dials without a script connect at once.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +16,8 @@ pub(super) enum Connecting {
     Failing(Duration),
     Panicking(Duration),
     PanickingAtOnce,
+    /// Connecting at the third try, with the backoff that everything here has.
+    AtThirdTry,
     Never,
 }
 
@@ -123,6 +126,7 @@ impl Dialer for Fake {
                     sleep(delay).await;
                     panic!("the dialer tripped over dial {serial}");
                 }
+                Connecting::AtThirdTry => third_try().await,
                 Connecting::PanickingAtOnce | Connecting::Never => std::future::pending().await,
             }
             world.write().alive += 1;
@@ -139,6 +143,17 @@ impl Dialer for Fake {
             Closing::Never => std::future::pending().await,
         }
     }
+}
+
+async fn third_try() {
+    let mut tries = 0;
+    let patient = Instant::now() + Duration::from_secs(60);
+    let attempt = || {
+        tries += 1;
+        let over = tries == 3;
+        async move { if over { Attempt::Done(()) } else { Attempt::NotYet("no answer") } }
+    };
+    retry(patient, || 0, attempt).await.expect("three tries fit a minute");
 }
 
 /// What an operation may end in.
