@@ -162,7 +162,7 @@ impl Inheritance {
             env: c_strings(env).unwrap_or_default(),
             stdio: [null, console, console],
             inherit,
-            cgroup: Some(self.cgroup.procs()),
+            cgroup: Some(self.cgroup.as_fd()),
             controlling_terminal: false,
             cwd: CString::from(c"/"),
             limits: Vec::new(),

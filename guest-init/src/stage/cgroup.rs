@@ -23,7 +23,6 @@ const MAX_EVENTS: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     directory: OwnedFd,
-    procs: OwnedFd,
 }
 
 /// Held while the parents are set up, by whichever stage comes first.
@@ -41,14 +40,7 @@ impl Cgroup {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory =
             nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(CallError::on("open", &path))?;
-        let procs = openat(&directory, "cgroup.procs", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-            .map_err(CallError::on("open cgroup.procs of", &path))?;
-        Ok(Cgroup { directory, procs })
-    }
-
-    /// The file that a process enters the cgroup through.
-    pub(crate) fn procs(&self) -> BorrowedFd<'_> {
-        self.procs.as_fd()
+        Ok(Cgroup { directory })
     }
 
     /// Writes a control file.
@@ -78,6 +70,12 @@ impl Cgroup {
         let count = File::from(file).read(&mut bytes).unwrap_or(0);
         let text = std::str::from_utf8(bytes.get(..count).unwrap_or_default()).unwrap_or_default();
         counts_oom_kill(text)
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 }
 

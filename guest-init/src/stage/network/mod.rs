@@ -4,7 +4,6 @@ mod message;
 mod netlink;
 
 use firstlight_protocol::boot_spec::Interface;
-use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
 use super::Context;
@@ -50,8 +49,8 @@ impl Cause for NetworkError {
 /// [`NetworkError`], which names the address, route or interface the kernel refused.
 pub(crate) fn configure(context: &Context) -> Result<(), NetworkError> {
     let mut netlink = Netlink::open().map_err(CallError::of("open a netlink socket"))?;
-    let mut ask = |operation: &dyn Fn() -> String, message: RouteNetlinkMessage| {
-        netlink.request(message).map_err(|errno| NetworkError::Refused { operation: operation(), errno })
+    let mut ask = |operation: &dyn Fn() -> String, request: message::Request| {
+        netlink.request(request).map_err(|errno| NetworkError::Refused { operation: operation(), errno })
     };
     ask(&|| "bring up loopback".into(), message::link_up(LOOPBACK, None))?;
     for interface in &context.spec.network.interfaces {

@@ -7,10 +7,10 @@ use netlink_packet_core::{
     ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer,
     NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 
+use super::message::Request;
 use crate::error::io_errno;
 use crate::wait::{Deadline, is_ready, poll, readable};
 
@@ -39,12 +39,12 @@ impl Netlink {
     ///
     /// # Errors
     /// The errno the kernel answers with, or `ETIMEDOUT`.
-    pub(super) fn request(&mut self, message: RouteNetlinkMessage) -> nix::Result<()> {
+    pub(super) fn request(&mut self, request: Request) -> nix::Result<()> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
         header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);

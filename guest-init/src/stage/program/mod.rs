@@ -5,7 +5,7 @@ mod users;
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 
 use firstlight_protocol::boot_spec::{Program, Resource, Rlimit};
@@ -80,7 +80,7 @@ pub(crate) fn start(
         env: c_strings(environment(program)).map_err(|_| ProgramError::Nul)?,
         stdio,
         inherit: Vec::new(),
-        cgroup: Some(cgroup.procs()),
+        cgroup: Some(cgroup.as_fd()),
         controlling_terminal: false,
         cwd: cwd.map_err(|_| ProgramError::Nul)?,
         limits: program.rlimits.iter().map(limit).collect(),
@@ -112,7 +112,6 @@ pub(crate) fn explain(program: &Program, step: Step, errno: Errno) -> ProgramErr
         Step::Execute => argv0,
         Step::WorkingDirectory => Some(program.cwd.clone()),
         Step::Session
-        | Step::Cgroup
         | Step::Descriptors
         | Step::Limits
         | Step::Capabilities
