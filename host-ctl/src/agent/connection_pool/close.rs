@@ -13,9 +13,9 @@ pub struct Drained {
 }
 
 impl<D: Dialer> Pool<D> {
-    /// Takes no more callers, refuses those who wait, stops dials under way, lets holders finish until `deadline`, and then
-    /// takes their connections from them. Afterwards the pool has no connection and no task. It ends at the latest
-    /// [`CLOSE_LIMIT`](super::CLOSE_LIMIT) after the deadline, and may be called more than once.
+    /// Takes no more callers, refuses those who wait, stops dials under way, lets holders finish until `deadline`,
+    /// and then takes their connections from them. Afterwards the pool has no connection and no task. It ends at
+    /// the latest [`CLOSE_LIMIT`](super::CLOSE_LIMIT) after the deadline, and may be called more than once.
     pub async fn close(&self, deadline: Instant) -> Drained {
         self.core.shut();
         let cut = match timeout_at(deadline, self.core.drained()).await {

@@ -1,10 +1,11 @@
 //! The pool's state behind its one lock, and the waiting on it.
 //!
-//! Everything that runs at the same time meets here: callers, holders, the supervisor and the drivers of connections. The
-//! rules are the policy's; this file only takes the lock, hands the event in, notes the effects and wakes whom they
-//! concern. Every wait is an [`Until`]: it looks and leaves its waker under the same lock, so no change can fall in
-//! between. There is no runtime, no clock and no descriptor here, and the lock comes from `super::sync`, so that the tests
-//! can compile this very file a second time over a scheduler that explores interleavings (`tests/exploration.rs`).
+//! Everything that runs at the same time meets here: callers, holders, the supervisor and the drivers of
+//! connections. The rules are the policy's; this file only takes the lock, hands the event in, notes the effects
+//! and wakes whom they concern. Every wait is an [`Until`]: it looks and leaves its waker under the same lock, so
+//! no change can fall in between. There is no runtime, no clock and no descriptor here, and the lock comes from
+//! `super::sync`, so that the tests can compile this very file a second time over a scheduler that explores
+//! interleavings (`tests/exploration.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -245,7 +246,8 @@ impl<C, F: Clone> Core<C, F> {
 }
 
 impl<C, F> Core<C, F> {
-    /// Nothing panics while it holds the lock, and if it did, the next event would find the state of the last whole one.
+    /// Nothing panics while it holds the lock, and if it did, the next event would find the state of the last
+    /// whole one.
     pub(super) fn lock(&self) -> MutexGuard<'_, State<C, F>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -310,8 +312,8 @@ impl<C, F> State<C, F> {
         self.woken.extend(ids.iter().filter_map(|id| self.wakers.remove(id)));
     }
 
-    /// Leaves a waker under `registration`, or under a new one. What it replaces is handed back, to be dropped without
-    /// the lock: the drop of a waker may be the end of a task, and that the drop of a lease.
+    /// Leaves a waker under `registration`, or under a new one. What it replaces is handed back, to be dropped
+    /// without the lock: the drop of a waker may be the end of a task, and that the drop of a lease.
     pub(super) fn register(
         &mut self,
         topic: Topic,

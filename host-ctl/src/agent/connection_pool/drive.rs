@@ -1,8 +1,8 @@
 //! The life of one connection, and the task that all of them hang on.
 //!
-//! The supervisor is the one task a pool starts with. It takes the jobs that the policy decided on and gives each a driver: a
-//! task that dials, waits until the connection has to go, and closes it. Callers come and go beside it, so the fate of
-//! none of them is that of the dial.
+//! The supervisor is the one task a pool starts with. It takes the jobs that the policy decided on and gives each
+//! a driver: a task that dials, waits until the connection has to go, and closes it. Callers come and go beside
+//! it, so the fate of none of them is that of the dial.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;

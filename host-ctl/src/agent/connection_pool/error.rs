@@ -103,8 +103,8 @@ pub enum UseError<E> {
 
 /// An error that knows whether it leaves the connection usable.
 ///
-/// The answer comes from the error's type. An error the application at the other end reports travelled over a connection
-/// that works, and poisons nothing.
+/// The answer comes from the error's type. An error the application at the other end reports travelled over a
+/// connection that works, and poisons nothing.
 pub trait Fault {
     /// Why the connection is spoilt, or `None` when it is as good as before.
     fn fault(&self) -> Option<Poison>;

@@ -8,7 +8,8 @@ use super::dialer::Dialer;
 use super::error::{DialError, Fault, Poison, UseError};
 use super::key::Key;
 
-/// A hold on a connection that others may hold too. Dropping it gives it back; dropped by a panic, it poisons the connection.
+/// A hold on a connection that others may hold too. Dropping it gives it back; dropped by a panic, it poisons the
+/// connection.
 pub struct Handle<D: Dialer> {
     lease: Lease<D::Connection, Arc<DialError<D::Error>>>,
     key: Key,
@@ -27,12 +28,13 @@ impl<D: Dialer> Handle<D> {
 
     /// Runs one operation on the connection. Others may run theirs at the same time.
     ///
-    /// The connection is poisoned when the operation panics, when this future is dropped before the operation has ended,
-    /// and when the operation's error [says so](Fault). An operation must not keep the connection beyond its end.
+    /// The connection is poisoned when the operation panics, when this future is dropped before the operation has
+    /// ended, and when the operation's error [says so](Fault). An operation must not keep the connection beyond
+    /// its end.
     ///
     /// # Errors
-    /// [`UseError::Failed`] is the operation's own error; [`UseError::Poisoned`] when the connection was poisoned before or
-    /// meanwhile, and then the operation has been dropped.
+    /// [`UseError::Failed`] is the operation's own error; [`UseError::Poisoned`] when the connection was poisoned
+    /// before or meanwhile, and then the operation has been dropped.
     pub async fn perform<T, E: Fault, F: Future<Output = Result<T, E>>>(
         &self,
         operation: impl FnOnce(Arc<D::Connection>) -> F,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 /// How many times a VM was booted or restored before this time. A later boot or restore has the greater number.
 ///
-/// Boot ids are random and a restored VM may show an old one, so they cannot tell which of two boots is the later; the
-/// order of the VM's journal can.
+/// Boot ids are random and a restored VM may show an old one, so they cannot tell which of two boots is the later;
+/// the order of the VM's journal can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub u64);
 

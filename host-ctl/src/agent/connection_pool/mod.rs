@@ -10,15 +10,16 @@
 //!   handle ──drop─────►└──────────────────────────────┘
 //! ```
 //!
-//! * A connection belongs to a [`Key`]: one boot of one VM. Word of a later boot poisons the connections to earlier ones.
+//! * A connection belongs to a [`Key`]: one boot of one VM. Word of a later boot poisons the connections to
+//!   earlier ones.
 //! * All callers for a target share one connection, and one dial, which the pool runs: whoever asked first may leave.
 //! * A connection is handed out until its TTL, counted from the start of its dial; those who hold it then may finish.
-//! * There are at most [`MAX_TARGETS`] targets. For another, an idle one is closed, the least recently used first; when
-//!   none is idle, callers wait in line until their deadlines.
+//! * There are at most [`MAX_TARGETS`] targets. For another, an idle one is closed, the least recently used first;
+//!   when none is idle, callers wait in line until their deadlines.
 //!
-//! Streams do not come from here: they take a connection each (see `agent`). Tested with a dialer that only counts, under
-//! tokio's virtual time; the policy against a naive model of itself; the core under a scheduler that explores
-//! interleavings.
+//! Streams do not come from here: they take a connection each (see `agent`). Tested with a dialer that only
+//! counts, under tokio's virtual time; the policy against a naive model of itself; the core under a scheduler that
+//! explores interleavings.
 
 mod agent_fault;
 mod caller;
@@ -76,12 +77,12 @@ impl<D: Dialer> Pool<D> {
         Pool { core, abort: supervisor.abort_handle(), supervisor: AsyncMutex::new(supervisor) }
     }
 
-    /// A hold on the connection to `key`, which is made if there is none. Dropping the future gives the place up; a dial
-    /// that it set off goes on for the others, and for who comes next.
+    /// A hold on the connection to `key`, which is made if there is none. Dropping the future gives the place up;
+    /// a dial that it set off goes on for the others, and for who comes next.
     ///
     /// # Errors
-    /// [`AcquireError::Busy`] when there was no room until the deadline, [`AcquireError::TimedOut`] when there was and
-    /// the dial is not done, [`AcquireError::Dial`] when it failed, and the other kinds at once.
+    /// [`AcquireError::Busy`] when there was no room until the deadline, [`AcquireError::TimedOut`] when there was
+    /// and the dial is not done, [`AcquireError::Dial`] when it failed, and the other kinds at once.
     pub async fn acquire(&self, key: &Key, deadline: Instant) -> Result<Handle<D>, AcquireError<D::Error>> {
         let caller = self.core.acquire(key);
         let answer = match timeout_at(deadline, caller.answer()).await {
@@ -91,8 +92,8 @@ impl<D: Dialer> Pool<D> {
         answer.map(|lease| Handle::new(lease, key.clone())).map_err(AcquireError::from)
     }
 
-    /// Says that the VM of `key` was booted or restored: connections to its earlier boots are poisoned. An acquire says so
-    /// too.
+    /// Says that the VM of `key` was booted or restored: connections to its earlier boots are poisoned. An acquire
+    /// says so too.
     pub fn supersede(&self, key: &Key) {
         self.core.supersede(key);
     }

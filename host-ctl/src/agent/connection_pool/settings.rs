@@ -4,10 +4,11 @@ use std::time::Duration;
 
 /// Most targets at a time. A caller for one more waits until one of them is idle or gone.
 pub const MAX_TARGETS: usize = 32;
-/// Most connections at a time: open, being made, or being closed. A target has more than one while an expired one is still
-/// held, and with a TTL of 0. A quarter of the usual `RLIMIT_NOFILE` (1024), as a connection is one descriptor.
+/// Most connections at a time: open, being made, or being closed. A target has more than one while an expired one
+/// is still held, and with a TTL of 0. A quarter of the usual `RLIMIT_NOFILE` (1024), as a connection is one
+/// descriptor.
 pub const MAX_CONNECTIONS: usize = 256;
-/// Most callers that wait for room. One more is refused at once.
+/// Most callers that wait, for room or for a dial. One more is refused at once.
 pub const MAX_WAITERS: usize = 1024;
 /// Longest dial; it then fails for all who wait. Callers have their own, usually shorter, deadlines.
 pub const DIAL_LIMIT: Duration = Duration::from_secs(10);
@@ -25,7 +26,8 @@ const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("", 1_
 /// How long connections are handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Counted from the start of the dial, however often the connection is used. Zero: one dial and one close for each use.
+    /// Counted from the start of the dial, however often the connection is used. Zero: one dial and one close for
+    /// each use.
     pub ttl: Duration,
 }
 

@@ -1,9 +1,9 @@
 //! Who is let in, and who has to go for it.
 //!
-//! A target *has a slot* as long as it has any connection, even one that is being closed. Callers for a target that has one
-//! need none, so dialling an expired target again takes nothing from its neighbours. Callers for other targets wait in one
-//! queue, first come, first served: as long as one of them waits, a slot that comes free is for the queue, and the target
-//! that just lost it stands in line like any other.
+//! A target *has a slot* as long as it has any connection, even one that is being closed. Callers for a target
+//! that has one need none, so dialling an expired target again takes nothing from its neighbours. Callers for
+//! other targets wait in one queue, first come, first served: as long as one of them waits, a slot that comes free
+//! is for the queue, and the target that just lost it stands in line like any other.
 
 use std::collections::BTreeSet;
 

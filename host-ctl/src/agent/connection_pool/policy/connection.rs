@@ -40,6 +40,14 @@ impl Connection {
         matches!(self.phase, Phase::Closing)
     }
 
+    /// How many wait for its dial.
+    pub(super) fn callers(&self) -> usize {
+        match &self.phase {
+            Phase::Dialing { callers } => callers.len(),
+            Phase::Open { .. } | Phase::Closing => 0,
+        }
+    }
+
     /// Takes a caller off a dial; `false` when it is not on it.
     pub(super) fn forget(&mut self, ticket: Ticket) -> bool {
         let Phase::Dialing { callers } = &mut self.phase else { return false };

@@ -7,9 +7,9 @@
 //!     └───────────────────── failed, superseded, shut ────────────────────────────┘
 //! ```
 //!
-//! A connection is *fresh* while new callers may join it: not expired, not poisoned. There is at most one fresh connection
-//! to a target. An `Open` one that is not fresh serves its holders to their end and is closed after the last; one that is
-//! fresh and has no holder is *idle*, and the only kind that is ever evicted.
+//! A connection is *fresh* while new callers may join it: not expired, not poisoned. There is at most one fresh
+//! connection to a target. An `Open` one that is not fresh serves its holders to their end and is closed after the
+//! last; one that is fresh and has no holder is *idle*, and the only kind that is ever evicted.
 
 mod admission;
 mod connection;
@@ -121,19 +121,18 @@ impl Policy {
         if let Some(refusal) = self.refusal(key) {
             self.effects.push(Effect::Refuse { ticket, refusal });
         } else {
-            // What the limit is called is known once it was looked at.
+            // A first guess: `serve` says what it really waits for, if it has to.
             let limit = Limit::Targets(self.limits.targets);
             self.queue.push_back(Waiter { ticket, key: key.clone(), limit });
         }
-        let effects = self.serve(now);
-        match self.queue.back() {
-            Some(last) if last.ticket == ticket && self.queue.len() > self.limits.waiters => {
-                self.queue.pop_back();
-                let refusal = Refusal::Busy(Limit::Waiters(self.limits.waiters));
-                effects.into_iter().chain([Effect::Refuse { ticket, refusal }]).collect()
-            }
-            Some(_) | None => effects,
+        let mut effects = self.serve(now);
+        if self.waiting() > self.limits.waiters {
+            let (_, undone) = self.cancel(ticket, now);
+            effects.extend(undone);
+            let refusal = Refusal::Busy(Limit::Waiters(self.limits.waiters));
+            effects.push(Effect::Refuse { ticket, refusal });
         }
+        effects
     }
 
     /// A caller gives up. `None`: it is not waiting any more, and may hold what it was granted.
@@ -232,6 +231,11 @@ impl Policy {
             self.close(id);
         }
         self.serve(now)
+    }
+
+    /// Callers without an answer: those in line, and those whose dial is under way.
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.connections.values().map(Connection::callers).sum::<usize>()
     }
 
     fn ids(&self) -> Vec<ConnectionId> {

@@ -1,5 +1,5 @@
-//! The policy once more, as naive as can be: flat lists, every question answered by looking at all of them, and one rule
-//! applied at a time until none applies.
+//! The policy once more, as naive as can be: flat lists, every question answered by looking at all of them, and
+//! one rule applied at a time until none applies.
 
 use std::collections::BTreeSet;
 
@@ -53,8 +53,12 @@ impl Model {
             self.line.push((ticket, key.clone()));
         }
         let mut effects = self.settle(now);
-        if self.line.len() > self.limits.waiters {
-            self.line.pop();
+        let dials = self.links.iter().map(|link| match &link.status {
+            Status::Dialing(callers) => callers.len(),
+            Status::Open(_) | Status::Closing => 0,
+        });
+        if dials.sum::<usize>() + self.line.len() > self.limits.waiters {
+            effects.extend(self.cancel(ticket, now).1);
             let refusal = Refusal::Busy(Limit::Waiters(self.limits.waiters));
             effects.push(Effect::Refuse { ticket, refusal });
         }

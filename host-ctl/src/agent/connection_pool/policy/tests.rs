@@ -1,4 +1,5 @@
-//! Whatever happens, in whatever order: the policy does what the naive model does, keeps its promises and strands nobody.
+//! Whatever happens, in whatever order: the policy does what the naive model does, keeps its promises and strands
+//! nobody.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::model::{Model, Status, word};
 use super::*;
 
 /// Small, so that they are reached.
-const LIMITS: Limits = Limits { targets: 3, connections: 5, waiters: 4 };
+const LIMITS: Limits = Limits { targets: 3, connections: 5, waiters: 6 };
 
 /// Something happens; an index picks one of those it can happen to.
 #[derive(Debug, Clone)]
@@ -180,7 +181,7 @@ impl Pair {
         let targets: std::collections::BTreeSet<_> = self.model.links.iter().map(|link| &link.key).collect();
         assert!(targets.len() <= LIMITS.targets);
         assert!(self.policy.connections.len() <= LIMITS.connections);
-        assert!(self.policy.queue.len() <= LIMITS.waiters);
+        assert!(self.waiting.len() <= LIMITS.waiters);
         assert_eq!(self.policy.connections.len(), self.model.links.len());
     }
 

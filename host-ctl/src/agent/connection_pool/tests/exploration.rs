@@ -1,8 +1,8 @@
 //! The core under all the schedules that can be found.
 //!
-//! `core`, `caller` and `until` are compiled a second time, over shuttle's lock. Every lock is then a place where another
-//! task may go on instead, and shuttle tries thousands of ways through each scenario; a wait that nothing ends is a
-//! deadlock, which it reports with the schedule that leads to it.
+//! `core`, `caller` and `until` are compiled a second time, over shuttle's lock. Every lock is then a place where
+//! another task may go on instead, and shuttle tries thousands of ways through each scenario; a wait that nothing
+//! ends is a deadlock, which it reports with the schedule that leads to it.
 
 use std::future::poll_fn;
 use std::sync::Arc;

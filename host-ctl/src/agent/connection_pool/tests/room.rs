@@ -1,4 +1,4 @@
-use super::super::{Limit, MAX_TARGETS, MAX_WAITERS};
+use super::super::{Limit, MAX_CONNECTIONS, MAX_TARGETS, MAX_WAITERS};
 use super::*;
 
 /// Holds on as many targets as there may be, `vm-0` first.
@@ -17,6 +17,10 @@ async fn when_all_targets_are_in_use_a_caller_waits_to_its_deadline_and_is_told_
     let began = Instant::now();
     let answer = pool.acquire(&key("one-more"), began + seconds(7)).await;
     assert!(matches!(answer, Err(AcquireError::Busy(Limit::Targets(MAX_TARGETS)))), "{answer:?}");
+    assert_eq!(
+        answer.unwrap_err().to_string(),
+        "the connection pool is busy: all 32 targets are in use; release a connection, or wait longer",
+    );
     assert_eq!(began.elapsed().as_secs(), 7);
     assert_eq!((world.dials(), world.books().closed.len()), (MAX_TARGETS, 0));
 }
@@ -134,4 +138,18 @@ async fn one_waiter_too_many_is_refused_at_once() {
     let answer = pool.acquire(&key("y"), patient()).await;
     assert!(matches!(answer, Err(AcquireError::Busy(Limit::Waiters(MAX_WAITERS)))), "{answer:?}");
     assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_used_up_but_still_held_is_bounded_too() {
+    let (pool, world) = pool_with(Duration::ZERO);
+    let mut handles = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        handles.push(held(pool.acquire(&key("a"), patient()).await));
+    }
+    let answer = pool.acquire(&key("a"), Instant::now() + seconds(1)).await;
+    assert!(matches!(answer, Err(AcquireError::Busy(Limit::Connections(MAX_CONNECTIONS)))), "{answer:?}");
+    handles.pop();
+    handles.push(held(pool.acquire(&key("a"), patient()).await));
+    assert_eq!(world.books().alive, MAX_CONNECTIONS);
 }
