@@ -11,11 +11,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::listen::Address;
 use crate::op::shutdown::PowerSwitch;
 use crate::process::Processes;
-use crate::program_output::ProgramOutput;
+use crate::program_output::{AdoptError, ProgramOutput};
 
 /// Connections past their hello at one time. One more is refused with `Busy`: each may hold a frame and a few
 /// descriptors, and the agent must not eat the VM it serves.
 const MAX_SESSIONS: usize = 256;
+
+/// The agent cannot serve this boot.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Init's descriptors for the program's output are not what the configuration says.
+    #[error("take over the program's output: {0}")]
+    Output(#[from] AdoptError),
+    /// The limit of open files could not be raised.
+    #[error("raise the limit of open files: {0}")]
+    OpenFiles(io::Error),
+}
 
 /// The agent.
 #[derive(Debug)]
@@ -39,8 +50,8 @@ impl Agent {
     /// Takes over everything init handed down.
     ///
     /// # Errors
-    /// When the program's output descriptors are not what the configuration says.
-    pub fn new(config: AgentConfig, address: &Address, events: PathBuf) -> io::Result<Agent> {
+    /// [`StartError`].
+    pub fn new(config: AgentConfig, address: &Address, events: PathBuf) -> Result<Agent, StartError> {
         let output = config.program_output.as_ref().map(ProgramOutput::adopt).transpose()?.map(Arc::new);
         let in_vm = match address {
             Address::Vsock(_) => true,
@@ -50,7 +61,7 @@ impl Agent {
             boot_id: config.boot_id,
             token: config.token,
             events,
-            processes: Processes::new(in_vm)?,
+            processes: Processes::new(in_vm).map_err(StartError::OpenFiles)?,
             power: PowerSwitch::find(in_vm, output.is_some()),
             output,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),

@@ -24,7 +24,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Half of the smallest buffer that bulk bytes go through; everything else the agent allocates is far smaller.
+const BUFFER_BYTES: i32 = 16 * 1024;
+
 fn run() -> Result<(), Box<dyn Error>> {
+    sys::return_buffers_from(BUFFER_BYTES);
     let options = Options::parse(std::env::args_os().skip(1))?;
     let config = config::load(options.config.as_deref())?;
     let announcement = Announcement::from_environment()?;

@@ -18,6 +18,13 @@ use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid, setsid, writ
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// Makes the allocator give buffers of this many bytes and more back to the kernel the moment they are freed, so that a
+/// burst of commands does not leave its buffers behind as holes in the heap. Source: `M_MMAP_THRESHOLD` in `mallopt(3)`.
+pub fn return_buffers_from(bytes: libc::c_int) {
+    // SAFETY: the call changes a setting of the allocator and nothing else; it is made before there are tasks.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+}
+
 /// Takes over a descriptor inherited under `number`, and keeps it from every process the agent starts.
 ///
 /// What is inherited has survived an `execve`, so it is not close-on-exec; everything the agent opened or adopted

@@ -34,18 +34,13 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
     match header.kind {
         Kind::Ping => Ok(connection.writer.send(Kind::Pong, id, &payload).await?),
         Kind::StatusRequest => {
-            answer(
-                &mut connection.writer,
-                id,
-                Kind::Status,
-                status::answer(agent).map(|status| codec::encode(&status)),
-            )
-            .await
+            let status = status::answer(agent).map(|status| codec::encode(&status));
+            answer(&mut connection.writer, id, Kind::Status, status).await
         }
         Kind::EventsRequest => {
             let events = events::answer(agent, &codec::decode(&payload)?);
-            answer(&mut connection.writer, id, Kind::Events, events.map(|events| codec::encode(&events)))
-                .await
+            let events = events.map(|events| codec::encode(&events));
+            answer(&mut connection.writer, id, Kind::Events, events).await
         }
         Kind::ShutdownRequest => shutdown::run(agent, connection, id, &codec::decode(&payload)?).await,
         Kind::ExecRequest => exec::run(agent, connection, id, &codec::decode(&payload)?).await,

@@ -32,7 +32,7 @@ use cgroup::{Cgroup, Cgroups};
 pub use command::path_of;
 pub use pipe::{InputPipe, OutputPipe};
 pub use supervise::Group;
-use supervise::Supervisor;
+use supervise::{PidFd, Supervisor};
 
 /// Commands at one time, those included whose client went away. Each costs the agent four descriptors and two buffers.
 const MAX_RUNNING: usize = 256;
@@ -104,9 +104,8 @@ impl Processes {
         sys::prepare_child(&mut command, setup);
         let child = command.spawn().map_err(|error| spawn_error(request, error))?;
         let pid = child.id();
-        let supervised = watch_over(child);
-        let (pidfd, stdin, stdout, stderr) =
-            supervised.map_err(|error| failure::system("supervise", None, &error))?;
+        let handles = Handles::of(child).map_err(|error| failure::system("supervise", None, &error))?;
+        let Handles { pidfd, stdin, stdout, stderr } = handles;
         let group = Arc::new(Group::new(pid));
         let (publish, outcome) = watch::channel(None);
         let supervisor = Supervisor {
@@ -133,23 +132,34 @@ impl Processes {
     }
 }
 
-/// Makes a child's descriptors fit for waiting on. A child that cannot be watched is not left behind.
-fn watch_over(child: Child) -> io::Result<(supervise::PidFd, Option<InputPipe>, OutputPipe, OutputPipe)> {
-    let mut child = child;
-    let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let watch = |child: &mut Child| {
-        let pidfd = supervise::PidFd::new(sys::open_pidfd(child.id())?)?;
-        let stdin = child.stdin.take().map(|pipe| InputPipe::new(pipe.into())).transpose()?;
-        let stdout = OutputPipe::new(child.stdout.take().ok_or_else(missing)?.into())?;
-        let stderr = OutputPipe::new(child.stderr.take().ok_or_else(missing)?.into())?;
-        Ok((pidfd, stdin, stdout, stderr))
-    };
-    let watched = watch(&mut child);
-    if watched.is_err() {
-        // It has only just started; SIGKILL makes this wait a short one.
-        let _ = child.kill().and_then(|()| child.wait());
+/// A child's descriptors, fit for waiting on.
+struct Handles {
+    pidfd: PidFd,
+    stdin: Option<InputPipe>,
+    stdout: OutputPipe,
+    stderr: OutputPipe,
+}
+
+impl Handles {
+    /// Takes a child's descriptors. A child that cannot be watched is not left behind.
+    fn of(mut child: Child) -> io::Result<Handles> {
+        let handles = Handles::take(&mut child);
+        if handles.is_err() {
+            // It has only just started; SIGKILL makes this wait a short one.
+            let _ = child.kill().and_then(|()| child.wait());
+        }
+        handles
     }
-    watched
+
+    fn take(child: &mut Child) -> io::Result<Handles> {
+        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
+        Ok(Handles {
+            pidfd: PidFd::new(sys::open_pidfd(child.id())?)?,
+            stdin: child.stdin.take().map(|pipe| InputPipe::new(pipe.into())).transpose()?,
+            stdout: OutputPipe::new(child.stdout.take().ok_or_else(missing)?.into())?,
+            stderr: OutputPipe::new(child.stderr.take().ok_or_else(missing)?.into())?,
+        })
+    }
 }
 
 fn spawn_error(request: &ExecRequest, error: io::Error) -> AgentError {

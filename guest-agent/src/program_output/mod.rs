@@ -17,7 +17,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firstlight_protocol::agent_config;
+use firstlight_protocol::agent_config::{self, OutputDescriptors};
 use firstlight_protocol::message::exec::MAX_CHUNK;
 use firstlight_protocol::message::output::{OutputChunk, Position, Stream};
 use tokio::sync::watch;
@@ -33,6 +33,15 @@ const STALL: Duration = Duration::from_secs(5);
 /// How long to leave a stream alone whose bytes the kernel would not move, which it does only when memory is short.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// One stream's descriptors are not what the configuration says.
+#[derive(Debug, thiserror::Error)]
+#[error("{}, pipe {} and log {}: {source}", .stream.name(), .descriptors.pipe, .descriptors.log)]
+pub struct AdoptError {
+    stream: Stream,
+    descriptors: OutputDescriptors,
+    source: io::Error,
+}
+
 /// Both streams.
 #[derive(Debug)]
 pub struct ProgramOutput {
@@ -45,10 +54,13 @@ impl ProgramOutput {
     /// Takes over init's descriptors, where the agent before this one left off.
     ///
     /// # Errors
-    /// When they are not a pipe and a memfd each.
-    pub fn adopt(descriptors: &agent_config::ProgramOutput) -> io::Result<ProgramOutput> {
-        let (stdout, stdout_end) = StreamLog::adopt(&descriptors.stdout)?;
-        let (stderr, stderr_end) = StreamLog::adopt(&descriptors.stderr)?;
+    /// [`AdoptError`] when they are not a pipe and a memfd each.
+    pub fn adopt(descriptors: &agent_config::ProgramOutput) -> Result<ProgramOutput, AdoptError> {
+        let adopt = |stream, descriptors| {
+            StreamLog::adopt(&descriptors).map_err(|source| AdoptError { stream, descriptors, source })
+        };
+        let (stdout, stdout_end) = adopt(Stream::Stdout, descriptors.stdout)?;
+        let (stderr, stderr_end) = adopt(Stream::Stderr, descriptors.stderr)?;
         let flow = Flow::new(Position { stdout: stdout_end, stderr: stderr_end });
         Ok(ProgramOutput { stdout, stderr, flow: watch::Sender::new(flow) })
     }

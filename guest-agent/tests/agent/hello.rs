@@ -127,3 +127,19 @@ fn a_service_manager_is_told_too() {
     agent.wait().unwrap();
     assert_eq!(&message[..length], b"READY=1\n");
 }
+
+#[test]
+fn descriptors_that_init_never_passed_are_named() {
+    let mut config = tempfile::tempfile().unwrap();
+    let stream = r#"{"pipe":1001,"log":1002}"#;
+    let output = format!(r#"{{"stdout":{stream},"stderr":{stream}}}"#);
+    let token = "ab".repeat(32);
+    let text = format!(r#"{{"boot_id":"5f1c09ae","token":"{token}","port":1,"program_output":{output}}}"#);
+    std::io::Write::write_all(&mut config, text.as_bytes()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent"));
+    command.args(["--listen", "unix:/no/such/directory/agent.sock"]).stderr(Stdio::piped());
+    let (child, said) = start(&mut command, &config, &[]);
+    assert_eq!(said, "");
+    let words = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    assert!(words.contains("stdout, pipe 1001 and log 1002: Bad file descriptor"), "{words}");
+}

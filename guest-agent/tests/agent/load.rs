@@ -79,3 +79,29 @@ fn commands_leave_no_descriptor_and_no_zombie_behind() {
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.pid())).unwrap();
     assert_eq!(children, "");
 }
+
+#[test]
+fn memory_is_bounded_in_a_burst_and_given_back_after_it() {
+    let agent = Agent::start();
+    let mut client = agent.connect();
+    client.sh("true");
+    let before = agent.memory_kib();
+    let mut stopped: Vec<Client> = (0..100).map(|_| agent.connect()).collect();
+    for reader in &mut stopped {
+        reader.begin(1, &command(&["yes"]));
+    }
+    let writers: Vec<u32> = stopped.iter_mut().map(|reader| reader.started(1)).collect();
+    client.ping();
+    let during = agent.memory_kib() - before;
+    // Two buffers of 32 KiB each, and as much again for everything else.
+    assert!(during < 100 * 128, "{during} KiB for 100 commands");
+    drop(stopped);
+    for writer in writers {
+        sys::kill(i32::try_from(writer).unwrap(), libc::SIGKILL).unwrap();
+    }
+    let given_back = (0..10_000).any(|_| {
+        client.ping();
+        agent.memory_kib().saturating_sub(before) < 2048
+    });
+    assert!(given_back, "{} KiB, {before} before", agent.memory_kib());
+}
