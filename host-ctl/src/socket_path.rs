@@ -44,7 +44,9 @@ impl ShortPath {
     }
 }
 
-impl AsRef<Path> for ShortPath {
+// For the borrowed value alone: who takes a path by value may drop it before using the address made from it, and the
+// number in it would by then be another file's.
+impl AsRef<Path> for &ShortPath {
     fn as_ref(&self) -> &Path {
         &self.path
     }
@@ -63,10 +65,20 @@ mod tests {
         std::fs::create_dir_all(&deep).unwrap();
         let path = deep.join("agent.sock");
         assert!(UnixListener::bind(&path).is_err(), "the plain path is too long");
-        let listener = UnixListener::bind(ShortPath::of(&path).unwrap()).unwrap();
-        let _client = UnixStream::connect(ShortPath::of(&path).unwrap()).unwrap();
+        let listener = UnixListener::bind(&ShortPath::of(&path).unwrap()).unwrap();
+        let _client = UnixStream::connect(&ShortPath::of(&path).unwrap()).unwrap();
         listener.accept().unwrap();
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn an_asynchronous_connect_keeps_the_directory_open_until_it_is_through() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("d".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let path = deep.join("agent.sock");
+        let _listener = UnixListener::bind(&ShortPath::of(&path).unwrap()).unwrap();
+        tokio::net::UnixStream::connect(&ShortPath::of(&path).unwrap()).await.unwrap();
     }
 
     #[test]

@@ -31,7 +31,11 @@ impl Watch {
         let watch = || -> io::Result<Watch> {
             let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
             add_watch(&inotify, path, flags)?;
-            Ok(Watch(AsyncFd::register(inotify)?))
+            #[expect(
+                deprecated,
+                reason = "an OwnedFd stays what it is while registered; the successor is unsafe"
+            )]
+            Ok(Watch(AsyncFd::new(inotify)?))
         };
         watch().map_err(|error| failed(&path.display().to_string(), &error))
     }

@@ -56,7 +56,7 @@ impl Logs {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let vm = Store::open(&context.state_dir)?.resolve(&self.name)?;
         client::ensure(&vm).await?;
-        let mut log = Log::open(&vm, self.all)?;
+        let mut log = Log::open(&vm, self.all);
         let mut printer = Printer::new(&self);
         // Subscribed before the first read, so that nothing falls between the two.
         let mut follow = if self.follow { Some(Follow::open(&vm).await?) } else { None };
@@ -71,18 +71,13 @@ impl Logs {
             }
             printer.flush_tail().await?;
             match &mut follow {
-                Some(follow) if !ended => ended = wait(follow).await? == Step::Ended,
+                Some(follow) if !ended => ended = follow.next().await? == Step::Ended,
                 _ => break,
             }
         }
         printer.print(log.finish()).await?;
         printer.flush_tail().await
     }
-}
-
-/// Waits until there may be more to read.
-async fn wait(follow: &mut Follow) -> Result<Step, Failure> {
-    follow.next().await
 }
 
 /// The log that was asked for.
@@ -92,12 +87,12 @@ enum Log {
 }
 
 impl Log {
-    fn open(vm: &VmDir, all: bool) -> Result<Log, Failure> {
+    fn open(vm: &VmDir, all: bool) -> Log {
         if all {
             let files = vm.spec().logs.max_files;
-            return Ok(Log::Console(Reader::open(&vm.file(name::SERIAL_LOG), files)));
+            return Log::Console(Reader::open(&vm.file(name::SERIAL_LOG), files));
         }
-        ProgramOutput::open(vm).map(Log::Program)
+        Log::Program(ProgramOutput::open(vm))
     }
 
     fn next(&mut self) -> Result<Vec<Part>, Failure> {
@@ -114,9 +109,10 @@ impl Log {
         }
     }
 
-    fn finish(&mut self) -> Vec<Part> {
+    /// What is left when no more can come: a console's last line may have no end.
+    fn finish(&self) -> Vec<Part> {
         match self {
-            Log::Program(output) => output.finish(),
+            Log::Program(_) => Vec::new(),
             Log::Console(reader) => vec![console(reader.unfinished().to_vec())],
         }
     }
@@ -217,9 +213,11 @@ impl Printer {
 /// Adds a part to the last `lines` lines.
 fn keep(tail: &mut VecDeque<Part>, lines: usize, part: Part) {
     tail.push_back(part);
-    let ends = |tail: &VecDeque<Part>| tail.iter().filter(|part| part.bytes.ends_with(b"\n")).count();
-    let open = tail.back().is_some_and(|last| !last.bytes.ends_with(b"\n"));
-    while ends(tail) + usize::from(open) > lines {
+    let count = |tail: &VecDeque<Part>| {
+        let open = tail.back().is_some_and(|last| !last.bytes.ends_with(b"\n"));
+        tail.iter().filter(|part| part.bytes.ends_with(b"\n")).count() + usize::from(open)
+    };
+    while count(tail) > lines {
         tail.pop_front();
     }
 }

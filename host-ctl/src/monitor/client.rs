@@ -185,7 +185,7 @@ impl Connection {
         ensure(vm).await?;
         let path = ShortPath::of(&vm.file(name::MONITOR_SOCKET));
         let stream = match path {
-            Ok(path) => UnixStream::connect(path).await,
+            Ok(path) => UnixStream::connect(&path).await,
             Err(error) => Err(error),
         };
         let stream = match stream {

@@ -61,11 +61,11 @@ pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<
 async fn dial(address: &Address, port: u32) -> io::Result<Stream> {
     match address {
         Address::VhostUser(path) => {
-            let mut stream = UnixStream::connect(ShortPath::of(path)?).await?;
+            let mut stream = UnixStream::connect(&ShortPath::of(path)?).await?;
             handshake::ask_for_port(&mut stream, port).await?;
             Ok(Box::new(stream))
         }
         Address::Kernel(cid) => Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, port)).await?)),
-        Address::Unix(path) => Ok(Box::new(UnixStream::connect(ShortPath::of(path)?).await?)),
+        Address::Unix(path) => Ok(Box::new(UnixStream::connect(&ShortPath::of(path)?).await?)),
     }
 }

@@ -36,8 +36,8 @@ async fn connect_in(root: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(&dir)?;
     let path = dir.join("socket");
     let reached = async {
-        let listener = UnixListener::bind(ShortPath::of(&path)?)?;
-        let _client = UnixStream::connect(ShortPath::of(&path)?).await?;
+        let listener = UnixListener::bind(&ShortPath::of(&path)?)?;
+        let _client = UnixStream::connect(&ShortPath::of(&path)?).await?;
         listener.accept().await.map(drop)
     };
     let reached = reached.await;

@@ -49,7 +49,7 @@ async fn attend(
 ) -> Result<VmView, Failure> {
     let mut follow = Follow::open(&started.vm).await?;
     let (grown, growth) = watch::channel(Growth::Growing);
-    let pump = pump(ProgramOutput::open(&started.vm)?, growth);
+    let pump = pump(ProgramOutput::open(&started.vm), growth);
     tokio::pin!(pump);
     let mut written = None;
     loop {
@@ -99,7 +99,7 @@ async fn pump(mut output: ProgramOutput, mut growth: watch::Receiver<Growth>) ->
             write(parts, &mut stdout, &mut stderr).await?;
         }
         if now == Growth::Finished || growth.changed().await.is_err() {
-            return write(output.finish(), &mut stdout, &mut stderr).await;
+            return Ok(());
         }
     }
 }
