@@ -65,6 +65,10 @@ impl Follow {
 
     /// The monitor ended: because the boot did, because somebody killed it, or because there was none yet.
     async fn without_monitor(&mut self) -> Result<Step, Failure> {
+        if self.view().timings.vmm_exited.is_some() {
+            // All was said. The VM may even be removed by now.
+            return Ok(Step::Ended);
+        }
         if !self.vm.file(name::SPEC).exists() {
             let name = &self.vm.spec().name;
             return Err(Failure::new(Code::NoSuchVm, format!("{name} was removed")).of_vm(name));

@@ -25,3 +25,6 @@ pub use client::Client;
 pub use connection::{Connection, Receiver, Sender};
 pub use error::{Awaited, Error};
 pub use unary::{Ping, StatusRequest, Unary};
+
+#[cfg(test)]
+mod conversation_tests;

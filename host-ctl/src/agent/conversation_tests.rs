@@ -1,0 +1,238 @@
+//! Conversations with an agent that follows a script, byte for byte.
+
+use std::time::Duration;
+
+use firstlight_protocol::codec;
+use firstlight_protocol::frame::{HEADER_LEN, Header, MAX_PAYLOAD};
+use firstlight_protocol::hex::{BootId, Secret};
+use firstlight_protocol::message::Kind;
+use firstlight_protocol::message::error::{AgentError, Cause};
+use firstlight_protocol::message::exec::{ExecEnd, ExecOutcome, ExecRequest, ExecStarted, SignalRequest};
+use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
+use firstlight_protocol::sentinel::ExitStatus;
+use firstlight_protocol::version;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::time::Instant;
+
+use super::*;
+
+const BOOT: BootId = BootId([1, 2, 3, 4]);
+
+/// The agent's end of a connection.
+struct Script(DuplexStream);
+
+impl Script {
+    async fn say<T: bincode::Encode>(&mut self, kind: Kind, id: u64, message: &T) {
+        self.say_bytes(kind, id, &codec::encode(message).unwrap()).await;
+    }
+
+    async fn say_bytes(&mut self, kind: Kind, id: u64, payload: &[u8]) {
+        self.0.write_all(&Header::new(kind, id, payload.len()).unwrap().encode()).await.unwrap();
+        self.0.write_all(payload).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> (Header, Vec<u8>) {
+        let mut header = [0; HEADER_LEN];
+        self.0.read_exact(&mut header).await.unwrap();
+        let header = Header::decode(&header).unwrap();
+        let mut payload = vec![0; header.length as usize];
+        self.0.read_exact(&mut payload).await.unwrap();
+        (header, payload)
+    }
+
+    async fn welcome(&mut self) {
+        let (header, payload) = self.hear().await;
+        assert_eq!(header.kind, Kind::Hello);
+        assert_eq!(codec::decode::<Hello>(&payload).unwrap().token, token());
+        self.say(Kind::Welcome, header.id, &Welcome { version: version::CURRENT, boot_id: BOOT }).await;
+    }
+}
+
+fn token() -> Secret {
+    Secret([7; 32])
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+fn ends() -> (transport::Stream, Script) {
+    let (ours, theirs) = tokio::io::duplex(1 << 16);
+    (Box::new(ours), Script(theirs))
+}
+
+/// A connection through its hello, and the agent's end of it.
+async fn connected() -> (Connection, Script) {
+    let (stream, mut script) = ends();
+    let secret = token();
+    let (connection, ()) = tokio::join!(Connection::over(stream, &secret, soon()), script.welcome());
+    (connection.unwrap(), script)
+}
+
+#[tokio::test]
+async fn the_hello_agrees_on_a_version_and_names_the_boot() {
+    let (connection, _script) = connected().await;
+    assert_eq!((connection.version(), connection.boot_id()), (version::CURRENT, BOOT));
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_as_such() {
+    let (stream, mut script) = ends();
+    script.say(Kind::Refusal, 0, &Refusal::WrongToken).await;
+    let error = Connection::over(stream, &token(), soon()).await.err().unwrap();
+    assert!(matches!(error, Error::Refused(Refusal::WrongToken)), "{error}");
+}
+
+#[tokio::test]
+async fn a_version_that_was_not_offered_is_refused() {
+    let (stream, mut script) = ends();
+    script.say(Kind::Welcome, 0, &Welcome { version: version::CURRENT + 1, boot_id: BOOT }).await;
+    let error = Connection::over(stream, &token(), soon()).await.err().unwrap();
+    assert!(matches!(error, Error::Protocol(_)), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_says_nothing_is_a_timeout_that_names_the_hello() {
+    let (stream, _script) = ends();
+    let error = Connection::over(stream, &token(), soon()).await.err().unwrap();
+    assert!(matches!(error, Error::Timeout(Awaited::Welcome)), "{error}");
+}
+
+#[tokio::test]
+async fn a_hostile_length_ends_the_connection_before_anything_is_allocated() {
+    let (mut connection, mut script) = connected().await;
+    let mut header = Header::new(Kind::Pong, 1, 0).unwrap().encode();
+    header[..4].copy_from_slice(&(MAX_PAYLOAD + 1).to_le_bytes());
+    script.0.write_all(&header).await.unwrap();
+    assert!(matches!(connection.recv().await, Err(Error::Protocol(_))));
+}
+
+#[tokio::test]
+async fn a_receive_that_was_given_up_loses_no_byte() {
+    let (mut connection, mut script) = connected().await;
+    let frame = [&Header::new(Kind::Pong, 9, 4).unwrap().encode()[..], b"pong"].concat();
+    for byte in frame {
+        // Given up as soon as it waits, with part of the frame read.
+        tokio::select! {
+            biased;
+            received = connection.recv() => panic!("{received:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        script.0.write_all(&[byte]).await.unwrap();
+    }
+    let (header, payload) = connection.recv().await.unwrap();
+    assert_eq!((header.id, payload.as_slice()), (9, b"pong".as_slice()));
+}
+
+#[tokio::test]
+async fn pipelined_requests_get_their_own_answers_in_any_order() {
+    let (connection, mut script) = connected().await;
+    let client = Client::new(connection);
+    let (first, second) = (Ping(b"first".to_vec()), Ping(b"second".to_vec()));
+    let answer_in_reverse = async {
+        let (one, two) = (script.hear().await, script.hear().await);
+        script.say_bytes(Kind::Pong, two.0.id, &two.1).await;
+        script.say_bytes(Kind::Pong, one.0.id, &one.1).await;
+    };
+    let (first, second, ()) =
+        tokio::join!(client.request(&first, soon()), client.request(&second, soon()), answer_in_reverse);
+    assert_eq!((first.unwrap(), second.unwrap()), (b"first".to_vec(), b"second".to_vec()));
+}
+
+#[tokio::test]
+async fn an_error_of_the_agent_fails_its_own_request_alone() {
+    let (connection, mut script) = connected().await;
+    let client = Client::new(connection);
+    let refused = AgentError { operation: "status".into(), path: None, cause: Cause::Busy("later".into()) };
+    let agent = async {
+        let (header, _) = script.hear().await;
+        script.say(Kind::Error, header.id, &refused).await;
+        let (header, payload) = script.hear().await;
+        script.say_bytes(Kind::Pong, header.id, &payload).await;
+    };
+    let requests = async {
+        let failed = client.request(&StatusRequest, soon()).await;
+        (failed, client.request(&Ping(b"on".to_vec()), soon()).await)
+    };
+    let ((failed, next), ()) = tokio::join!(requests, agent);
+    assert!(matches!(failed, Err(Error::Agent(error)) if error == refused));
+    assert_eq!(next.unwrap(), b"on");
+}
+
+#[tokio::test]
+async fn a_broken_connection_fails_every_request_with_what_broke_it() {
+    let (connection, script) = connected().await;
+    let client = Client::new(connection);
+    let break_it = async {
+        tokio::task::yield_now().await;
+        drop(script);
+    };
+    let (first, second) = (Ping(vec![1]), Ping(vec![2]));
+    let (first, second, ()) =
+        tokio::join!(client.request(&first, soon()), client.request(&second, soon()), break_it);
+    for failed in [first, second, client.request(&Ping(vec![3]), soon()).await] {
+        assert!(matches!(failed, Err(Error::Lost(_))), "{failed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_after_its_deadline_disturbs_nobody() {
+    let (connection, mut script) = connected().await;
+    let client = Client::new(connection);
+    let late = client.request(&Ping(b"late".to_vec()), soon()).await;
+    assert!(matches!(late, Err(Error::Timeout(Awaited::Answer))), "{late:?}");
+    let (stale, payload) = script.hear().await;
+    script.say_bytes(Kind::Pong, stale.id, &payload).await;
+    let echo = async {
+        let (header, payload) = script.hear().await;
+        script.say_bytes(Kind::Pong, header.id, &payload).await;
+    };
+    let next = Ping(b"next".to_vec());
+    let (next, ()) = tokio::join!(client.request(&next, soon()), echo);
+    assert_eq!(next.unwrap(), b"next");
+}
+
+#[tokio::test]
+async fn a_command_s_streams_and_end_come_in_order() {
+    let (connection, mut script) = connected().await;
+    let request = ExecRequest {
+        argv: vec![b"cat".to_vec()],
+        env: Vec::new(),
+        cwd: None,
+        user: None,
+        stdin: true,
+        timeout_ms: None,
+        kill_after_ms: 0,
+    };
+    let (mut input, mut output) = exec::start(connection, &request).await.unwrap();
+    let (asked, payload) = script.hear().await;
+    assert_eq!((asked.kind, codec::decode::<ExecRequest>(&payload).unwrap()), (Kind::ExecRequest, request));
+    input.stdin(b"in").await.unwrap();
+    input.end_stdin().await.unwrap();
+    input.signal(15).await.unwrap();
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        let (header, payload) = script.hear().await;
+        assert_eq!(header.id, asked.id);
+        heard.push((header.kind, payload));
+    }
+    let signal = codec::encode(&SignalRequest { number: 15 }).unwrap();
+    assert_eq!(
+        heard,
+        [(Kind::Stdin, b"in".to_vec()), (Kind::StdinEnd, vec![]), (Kind::SignalRequest, signal)]
+    );
+    let outcome = ExecOutcome::Exited(ExitStatus::Code(3));
+    script.say(Kind::ExecStarted, asked.id, &ExecStarted { pid: 42 }).await;
+    script.say_bytes(Kind::Stdout, asked.id, b"out").await;
+    script.say_bytes(Kind::Stderr, asked.id, b"err").await;
+    script.say(Kind::ExecEnd, asked.id, &ExecEnd { outcome: outcome.clone() }).await;
+    let expected = [
+        exec::Event::Started(42),
+        exec::Event::Stdout(b"out".to_vec()),
+        exec::Event::Stderr(b"err".to_vec()),
+        exec::Event::Ended(outcome),
+    ];
+    for event in expected {
+        assert_eq!(output.next().await.unwrap(), event);
+    }
+}
