@@ -19,6 +19,7 @@ const IDLE: [&str; 2] = ["sleep", "infinity"];
 pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure> {
     let id = VmId::random().map_err(|error| Failure::failed(format!("no random bytes: {error}")))?;
     let name = run.name.clone().unwrap_or_else(|| format!("vm-{}", &id.to_string()[..6]));
+    let draft = store.draft(&name)?;
     let wanted = Wanted {
         kernel: run.kernel.clone(),
         modules: run.modules.clone(),
@@ -42,7 +43,6 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     // A foreground run removes its VM itself, once it has written out what the program said.
     spec.rm_on_exit = run.rm && run.detach;
     // What costs time comes last: a mistake in any flag is said before an image is made.
-    let draft = store.draft(&name)?;
     spec.root = match &run.rootfs {
         Some(source) => image::root(source, &draft)?,
         None => RootSpec::Builtin,
