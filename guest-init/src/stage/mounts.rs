@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use firstlight_protocol::boot_spec::Disk;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -19,9 +20,9 @@ pub(crate) enum MountError {
     Call(#[from] CallError),
     #[error(transparent)]
     Device(#[from] DeviceError),
-    #[error(
-        "the root is read-only and has no such directory; make it in the image or give the root an upper layer"
-    )]
+    #[error("cannot mount it as {file_system}: {}", errno.desc())]
+    Disk { device: String, file_system: &'static str, errno: Errno },
+    #[error("a read-only root without this directory; make it in the image or add an upper layer")]
     NoMountPoint { path: String },
 }
 
@@ -30,6 +31,7 @@ impl Cause for MountError {
         match self {
             MountError::Call(error) => error.errno(),
             MountError::Device(error) => error.errno(),
+            MountError::Disk { errno, .. } => Some(*errno),
             MountError::NoMountPoint { .. } => Some(Errno::EROFS),
         }
     }
@@ -38,7 +40,7 @@ impl Cause for MountError {
         match self {
             MountError::Call(error) => error.path(),
             MountError::Device(error) => error.path(),
-            MountError::NoMountPoint { path } => Some(path),
+            MountError::Disk { device: path, .. } | MountError::NoMountPoint { path } => Some(path),
         }
     }
 }
@@ -153,34 +155,36 @@ fn perform_one(step: &Mount, devices: &Devices, device_timeout_ms: u32) -> Resul
     };
     // Through its descriptor, a place in the image is the one that was resolved, whatever its path means by now.
     let target = target.as_ref().map_or_else(|| path.clone(), through_proc);
-    mount_at(&source, &target, step)
-        .map_err(|(operation, errno)| CallError::on(operation, path)(errno).into())
-}
-
-fn mount_at(source: &str, target: &str, step: &Mount) -> Result<(), (&'static str, Errno)> {
     let read_only = if step.read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
-    let mount =
-        |kind: Option<&str>, flags, options: Option<&str>| mount(Some(source), target, kind, flags, options);
+    let mount = |kind: Option<&str>, flags, options: Option<&str>| {
+        mount(Some(source.as_str()), target.as_str(), kind, flags, options)
+    };
     match &step.what {
-        What::Disk(disk) => {
-            mount(Some(disk.file_system.name()), read_only, None).map_err(|errno| ("mount the disk", errno))
+        What::Disk(Disk { serial, file_system }) => {
+            let failed = |errno| MountError::Disk {
+                device: format!("{source} (serial {serial})"),
+                file_system: file_system.name(),
+                errno,
+            };
+            mount(Some(file_system.name()), read_only, None).map_err(failed)
         }
         What::Scratch => {
-            mount(Some("tmpfs"), read_only, Some("mode=0755")).map_err(|errno| ("mount tmpfs", errno))
+            let mounted = mount(Some("tmpfs"), read_only, Some("mode=0755"));
+            Ok(mounted.map_err(CallError::on("mount tmpfs", path))?)
         }
-        What::Bind(_) => {
-            let operation = |errno| ("bind the directory", errno);
-            mount(None, MsFlags::MS_BIND, None).map_err(operation)?;
+        What::Bind(directory) => {
             // Flags of a bind mount take a second call. Source: mount(2).
-            mount(None, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | read_only, None).map_err(operation)
+            let remount = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | read_only;
+            let mounted = mount(None, MsFlags::MS_BIND, None).and_then(|()| mount(None, remount, None));
+            Ok(mounted.map_err(CallError::on("bind", directory))?)
         }
         What::Overlay { lower, scratch } => {
-            let operation = |errno| ("mount the overlay", errno);
             let (upper, work) = (format!("{scratch}/upper"), format!("{scratch}/work"));
-            upper_layer(lower, &upper, &work).map_err(operation)?;
+            upper_layer(lower, &upper, &work).map_err(CallError::on("make the upper layer of", lower))?;
             let options =
                 format!("lowerdir={},upperdir={},workdir={}", escape(lower), escape(&upper), escape(&work));
-            mount(Some("overlay"), read_only, Some(&options)).map_err(operation)
+            let mounted = mount(Some("overlay"), read_only, Some(&options));
+            Ok(mounted.map_err(CallError::on("mount an overlay of", lower))?)
         }
     }
 }

@@ -69,10 +69,8 @@ fn address_attribute(kind: u16, address: IpAddr) -> DefaultNla {
 
 /// Brings an interface up, with this MTU if there is one.
 pub(super) fn link_up(index: u32, mtu: Option<u32>) -> Request {
-    let mut header = LinkHeader::default();
-    header.index = index;
-    header.flags = LinkFlags::Up;
-    header.change_mask = LinkFlags::Up;
+    let header =
+        LinkHeader { index, flags: LinkFlags::Up, change_mask: LinkFlags::Up, ..LinkHeader::default() };
     Request::new(libc::RTM_SETLINK, &header, mtu.map(|mtu| number(libc::IFLA_MTU, mtu)).into_iter().collect())
 }
 

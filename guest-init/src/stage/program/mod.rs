@@ -27,7 +27,7 @@ const MAX_FILE: u64 = 4 << 20;
 pub(crate) enum ProgramError {
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error("{}", errno.desc())]
+    #[error("not to be executed from any directory of PATH: {}", errno.desc())]
     NotFound { argv0: String, errno: Errno },
     #[error(transparent)]
     User(#[from] UserError),
