@@ -21,6 +21,9 @@ use crate::wait::{Backoff, Deadline, is_ready, lock, poll, readable};
 /// How long one attempt to connect may take. The host answers in milliseconds or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 
+/// How long the last attempt, at the end of the boot, may take: nobody has listened so far.
+const LAST_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// The longest pause between two attempts, so that a restarted host hears of the guest within it.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
@@ -39,13 +42,12 @@ enum End {
     Broken,
 }
 
-/// Follows the log until it is closed, connecting as often as it takes.
+/// Follows the log until it is closed, connecting as often as it takes. After the log was closed there is one more
+/// attempt, for the boot that ends before the host listens.
 pub(super) fn follow(shared: &Arc<Shared>) {
     let mut backoff = Backoff::new(MAX_PAUSE);
     loop {
-        // Asked before the attempt: whoever closes the log gets one more attempt after it.
-        let last = lock(&shared.log).closing;
-        match dial() {
+        match dial(shared) {
             Ok(connection) => {
                 backoff.reset();
                 match serve(shared, connection) {
@@ -57,7 +59,7 @@ pub(super) fn follow(shared: &Arc<Shared>) {
             Err(Errno::EAFNOSUPPORT) => break,
             Err(_) => {}
         }
-        if last {
+        if lock(&shared.log).closing {
             break;
         }
         pause(shared, backoff.next());
@@ -77,7 +79,7 @@ fn pause(shared: &Shared, duration: Duration) {
     }
 }
 
-fn dial() -> nix::Result<OwnedFd> {
+fn dial(shared: &Shared) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let connection = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
     match connect(connection.as_raw_fd(), &VsockAddr::new(port::HOST_CID, port::EVENTS)) {
@@ -85,10 +87,20 @@ fn dial() -> nix::Result<OwnedFd> {
         Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(errno),
     }
-    let mut fds = [PollFd::new(connection.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut fds, Some(Deadline::after(CONNECT_TIMEOUT)))?;
-    if !is_ready(&fds[0]) {
-        return Err(Errno::ETIMEDOUT);
+    let mut deadline = Deadline::after(CONNECT_TIMEOUT);
+    loop {
+        shared.stream_wake.lower();
+        if lock(&shared.log).closing {
+            deadline = deadline.min(Deadline::after(LAST_CONNECT_TIMEOUT));
+        }
+        let mut fds = [PollFd::new(connection.as_fd(), PollFlags::POLLOUT), readable(shared.as_fd())];
+        poll(&mut fds, Some(deadline))?;
+        if is_ready(&fds[0]) {
+            break;
+        }
+        if deadline.passed() {
+            return Err(Errno::ETIMEDOUT);
+        }
     }
     match getsockopt(&connection, sockopt::SocketError)? {
         0 => Ok(connection),

@@ -119,10 +119,9 @@ mod tests {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).unwrap().payload {
-            NetlinkPayload::InnerMessage(message) => message,
-            other => panic!("{other:?}"),
-        }
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).unwrap();
+        let NetlinkPayload::InnerMessage(message) = message.payload else { panic!("{message:?}") };
+        message
     }
 
     #[test]
