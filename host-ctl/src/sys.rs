@@ -1,11 +1,19 @@
-//! The only `unsafe` of this crate: what a child does between `fork(2)` and `execve(2)`.
+//! The only `unsafe` of this crate: what a child does between `fork(2)` and `execve(2)`, and waiting on descriptors.
 #![allow(unsafe_code, reason = "the one module for it; each block says why it is sound")]
 
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
+
+use tokio::io::unix::AsyncFd;
+
+/// Something to wait on until `fd` can be read.
+pub(crate) fn readiness(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` stands for one descriptor as long as it lives, and closes it only when it is dropped.
+    Ok(unsafe { AsyncFd::register(fd) }?)
+}
 
 /// Lets the command's child begin a session of its own, so that neither a terminal's signals nor its hang-up reach
 /// it.

@@ -13,6 +13,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use super::Task;
 use super::wire::{MAX_MESSAGE, Message, Ready, Request};
+use crate::boot::initramfs;
 use crate::socket_path::ShortPath;
 use crate::vm::view::Liveness;
 use crate::vm::vm_dir::{VmDirError, name};
@@ -87,6 +88,9 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError::Failed`] with the reason.
 pub async fn start(vm: &VmDir) -> Result<(), ClientError> {
+    // Packed here rather than in the monitor, which is to stay small.
+    initramfs::shared(vm.spec())
+        .map_err(|error| ClientError::Failed { vm: vm.spec().name.clone(), reason: error.to_string() })?;
     spawn(vm, Task::Boot).await.map(drop)
 }
 
@@ -309,7 +313,12 @@ impl Connection {
         let Some((reader, _)) = &mut self.stream else { return Ok(None) };
         let room = (MAX_MESSAGE - self.line.len()) as u64;
         let read = reader.take(room).read_until(b'\n', &mut self.line).await;
-        read.map_err(|source| io_error(&self.vm, "read from its monitor", source))?;
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => {
+                return Err(io_error(&self.vm, "read from its monitor", error));
+            }
+            Ok(_) | Err(_) => {}
+        }
         if self.line.last() != Some(&b'\n') {
             if self.line.len() < MAX_MESSAGE {
                 // It ended, or was killed in the middle of a line: what counts is on disk.

@@ -106,7 +106,8 @@ impl Fold {
         match &record.entry {
             Entry::Created => self.created = Some(record.at),
             Entry::BootStarted { boot_id, host_boot } => {
-                self.boots += 1;
+                // A monitor says its boot again to those who had read the journal before.
+                self.boots += u32::from(self.boot.as_ref().is_none_or(|boot| boot.id != *boot_id));
                 // Later boots were asked for long after the VM was made.
                 let origin = self.created.filter(|_| self.boots == 1).unwrap_or(record.at);
                 self.boot = Some(Boot::new(*boot_id, host_boot.clone(), origin, record.at));
@@ -180,6 +181,13 @@ impl Boot {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.start_failed.is_some() || self.vmm_exit.is_some()
+    }
+
+    /// The lowest sequence number that was not heard.
+    #[must_use]
+    pub fn first_missing_event(&self) -> u64 {
+        let gap = self.events.keys().zip(1..).find(|(seq, expected)| **seq != *expected);
+        gap.map_or(self.events.len() as u64 + 1, |(_, expected)| expected)
     }
 
     fn apply(&mut self, record: &Record) {

@@ -109,6 +109,13 @@ impl Journal {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests_that_is_full() -> Journal {
+        // /dev/full refuses every write with ENOSPC, as a full disk does.
+        let file = File::options().write(true).open("/dev/full").unwrap();
+        Journal { file, path: "/dev/full".into(), len: 0 }
+    }
+
     fn write(&self, lines: &[u8]) -> io::Result<()> {
         self.file.write_all_at(lines, self.len)?;
         self.file.sync_data()
@@ -197,9 +204,7 @@ mod tests {
 
     #[test]
     fn a_write_that_fails_leaves_the_journal_as_it_was() {
-        // /dev/full refuses every write with ENOSPC, as a full disk does.
-        let file = File::options().write(true).open("/dev/full").unwrap();
-        let mut journal = Journal { file, path: "/dev/full".into(), len: 0 };
+        let mut journal = Journal::for_tests_that_is_full();
         let error = journal.append(&[record(1)]).unwrap_err().to_string();
         assert!(error.contains("/dev/full") && error.contains("No space"), "{error}");
         assert_eq!(journal.len, 0);

@@ -7,6 +7,9 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
+
+use crate::sys;
 
 /// A process of this boot of the host: its pid, and when it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +37,8 @@ impl ProcessId {
             Ok(_) => Ok(parse_start_time(&stat).map(|start_time| ProcessId { pid, start_time })),
             // Between open and read the process may go: the kernel then says ESRCH.
             Err(error)
-                if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc_esrch()) =>
+                if error.kind() == io::ErrorKind::NotFound
+                    || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
             {
                 Ok(None)
             }
@@ -56,13 +60,20 @@ impl ProcessId {
     /// # Errors
     /// `pidfd_open(2)` failed, or `/proc` cannot be read.
     pub fn open(&self) -> io::Result<Option<ProcessHandle>> {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
-        let fd = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
-            Ok(fd) => fd,
-            Err(Errno::SRCH) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(self.is_alive()?.then_some(ProcessHandle { fd }))
+        match self.open_unreaped() {
+            Ok(handle) => Ok(self.is_alive()?.then_some(handle)),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a child of our own that nobody has waited for: its pid cannot be another's, even when it has ended.
+    ///
+    /// # Errors
+    /// `pidfd_open(2)` failed.
+    pub fn open_unreaped(&self) -> io::Result<ProcessHandle> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        Ok(ProcessHandle { fd: pidfd_open(pid, PidfdFlags::NONBLOCK)? })
     }
 }
 
@@ -78,23 +89,13 @@ impl ProcessHandle {
         }
     }
 
-    /// The pidfd, readable once the process has ended. Source: `pidfd_open(2)`.
-    #[must_use]
-    pub fn into_fd(self) -> OwnedFd {
-        self.fd
-    }
-
-    /// Another handle to the same process.
+    /// Something to wait on: readable once the process has ended. Source: `pidfd_open(2)`.
     ///
     /// # Errors
     /// Too many descriptors are open.
-    pub fn try_clone(&self) -> io::Result<ProcessHandle> {
-        Ok(ProcessHandle { fd: self.fd.try_clone()? })
+    pub fn end(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        sys::readiness(self.fd.try_clone()?)
     }
-}
-
-fn libc_esrch() -> i32 {
-    Errno::SRCH.raw_os_error()
 }
 
 /// Field 22, counted after the command name, which may hold spaces and parentheses. A zombie has none for us: it runs

@@ -1,0 +1,151 @@
+//! What runs beside the owner for the length of a boot.
+
+use firstlight_protocol::sentinel::MacKey;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use std::path::Path;
+
+use super::agent_calls::{self, Agent};
+use super::closing::Close;
+use super::console_output::ConsoleOutput;
+use super::error::MonitorError;
+use super::events::{self, Identity};
+use super::input::{Input, QUEUE};
+use super::program_output;
+use super::serial::{self, Said, Serial};
+use super::start::{Process, Running, open_console};
+use super::vmm::{self, VmmCommand};
+use crate::log::{LogError, OutputLog};
+use crate::vm::fold::Boot;
+use crate::vm::vm_dir::name;
+use crate::vm::{VmDir, VmSpec};
+
+/// Beside the output log: how much of this boot's output is in it.
+const OUTPUT_POSITION: &str = "boot/output.position";
+
+/// Commands that may wait for the VMM.
+const VMM_COMMANDS: usize = 16;
+
+/// The tasks of a boot and what they need.
+pub(super) struct Tasks {
+    set: JoinSet<()>,
+    inputs: mpsc::Sender<Input>,
+    close: Close,
+    vmm: Process,
+    vmm_commands: mpsc::Sender<VmmCommand>,
+    backend: Option<Process>,
+    agent: Option<Agent>,
+    identity: Identity,
+    /// Until the program's output is followed.
+    output: Option<OutputLog>,
+}
+
+impl Tasks {
+    /// Starts the tasks that every boot has. With `recover`, what the serial log says already is the answer.
+    pub(super) fn start(
+        spec: &VmSpec,
+        running: Running,
+        recover: Option<u32>,
+    ) -> Result<(Tasks, mpsc::Receiver<Input>, Said), MonitorError> {
+        let Running { vmm, backend, qmp, listener, spec: boot, vsock, run_state: _ } = running;
+        let identity = Identity { boot: boot.boot_id, key: MacKey::new(&boot.mac_key) };
+        let agent = vsock.zip(boot.agent).map(|(address, agent)| Agent { address, token: agent.token });
+        let (inputs, receiver) = mpsc::channel(QUEUE);
+        let close = Close::new();
+        let closing = close.closing();
+        let (vmm_commands, commands) = mpsc::channel(VMM_COMMANDS);
+        let output = open_output(spec)?;
+        // Without an agent the console is the program's only way out.
+        let (output, console) = if agent.is_some() { (Some(output), None) } else { (None, Some(output)) };
+        let console = console.map(ConsoleOutput::new);
+        let mut serial = Serial::open(Path::new(name::SERIAL_LOG), spec.logs, identity.clone(), console)?;
+        let said = recover.map(|rotations| serial.recover(rotations)).transpose()?.unwrap_or_default();
+        let process = vmm.handle.end().map_err(MonitorError::io("wait for", Path::new("the VMM")))?;
+        let mut set = JoinSet::new();
+        set.spawn(vmm::watch(process, qmp, commands, inputs.clone()));
+        set.spawn(serial::run(serial, open_console()?, inputs.clone(), closing.clone()));
+        if let Some(listener) = listener {
+            set.spawn(events::listen(listener, identity.clone(), inputs.clone(), closing));
+        }
+        let tasks = Tasks { set, inputs, close, vmm, vmm_commands, backend, agent, identity, output };
+        Ok((tasks, receiver, said))
+    }
+
+    /// The boot is complete: its processes are to live on whatever becomes of us.
+    pub(super) fn let_live(&mut self) {
+        self.vmm.let_live();
+        self.backend.iter_mut().for_each(Process::let_live);
+    }
+
+    /// A way in for others who have something to tell.
+    pub(super) fn inputs(&self) -> mpsc::Sender<Input> {
+        self.inputs.clone()
+    }
+
+    /// Tells the VMM something, if it still listens.
+    pub(super) fn tell_vmm(&self, command: VmmCommand) {
+        // A VMM that reads nothing is dealt with by the deadline of what it was told.
+        let _ = self.vmm_commands.try_send(command);
+    }
+
+    /// Ends the VMM by force. Its end is heard like any other.
+    pub(super) fn kill_vmm(&self) {
+        // It cannot fail for a process of our own user, and there is nothing else to try.
+        let _ = self.vmm.handle.kill();
+    }
+
+    /// Begins to write down the program's output; done once.
+    pub(super) fn follow_program_output(&mut self) {
+        if let Some((agent, log)) = self.agent.clone().zip(self.output.take()) {
+            let closing = self.close.closing();
+            self.set.spawn(program_output::run(agent, log, self.inputs.clone(), closing));
+        }
+    }
+
+    /// Asks the agent for the boot's events from `from_seq` on.
+    pub(super) fn recall_events(&mut self, from_seq: u64) {
+        if let Some(agent) = self.agent.clone() {
+            self.set.spawn(agent_calls::recall(agent, from_seq, self.identity.clone(), self.inputs.clone()));
+        }
+    }
+
+    /// Asks the agent to end the VM.
+    pub(super) fn ask_agent_to_shut_down(&mut self, grace_ms: u32) {
+        if let Some(agent) = self.agent.clone() {
+            self.set.spawn(agent_calls::shut_down(agent, grace_ms));
+        }
+    }
+
+    /// The VMM is gone: ends what served it, and lets the tasks finish. Says how the VMM ended.
+    pub(super) fn close(&mut self) -> String {
+        let status = self.vmm.status();
+        if let Some(backend) = &mut self.backend {
+            backend.end();
+        }
+        self.close.tell();
+        status
+    }
+
+    /// Waits for a task to end; `false` when none is left.
+    pub(super) async fn join_next(&mut self) -> bool {
+        self.set.join_next().await.is_some()
+    }
+}
+
+/// What the serial log says of a boot that has ended. Without the boot's key nothing of it can be believed.
+pub(super) fn read_console(vm: &VmDir, boot: &Boot) -> Result<Said, MonitorError> {
+    let spec = vm.boot_spec()?;
+    if spec.boot_id != boot.id {
+        return Ok(Said::default());
+    }
+    let identity = Identity { boot: boot.id, key: MacKey::new(&spec.mac_key) };
+    let console =
+        if spec.skip_guest_agent() { Some(ConsoleOutput::new(open_output(vm.spec())?)) } else { None };
+    let mut serial = Serial::open(Path::new(name::SERIAL_LOG), vm.spec().logs, identity, console)?;
+    Ok(serial.recover(boot.serial_rotations)?)
+}
+
+fn open_output(spec: &VmSpec) -> Result<OutputLog, LogError> {
+    OutputLog::open(Path::new(name::OUTPUT_LOG), Path::new(OUTPUT_POSITION), spec.logs)
+}
