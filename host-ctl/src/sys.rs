@@ -107,3 +107,16 @@ fn wait_for_leave(pid_writer: RawFd, leave_reader: RawFd, leave_writer: RawFd) -
         _ => Ok(()),
     }
 }
+
+/// The processor's time-stamp counter, where it has one.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn time_stamp_counter() -> Option<u64> {
+    // SAFETY: every x86-64 processor has the instruction, and Linux leaves it to every process.
+    Some(unsafe { std::arch::x86_64::_rdtsc() })
+}
+
+/// The processor's time-stamp counter, where it has one.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn time_stamp_counter() -> Option<u64> {
+    None
+}

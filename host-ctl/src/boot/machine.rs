@@ -6,8 +6,9 @@ use firstlight_protocol::boot_spec::VolumeMode;
 
 use super::Secrets;
 use super::guest::{ROOT_SERIAL, UPPER_SERIAL, USER_MAC, volume_serial};
-use crate::driver::accel::{self, NoKvm};
+use crate::driver::accel::{self, Accelerator, NoKvm};
 use crate::driver::config::{DiskConfig, MachineConfig, NetworkBackend, NetworkConfig, VsockConfig};
+use crate::driver::tsc;
 use crate::vm::VmSpec;
 use crate::vm::spec::{Machine, NetworkSpec, RootSpec, UpperSpec};
 
@@ -23,20 +24,32 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t rdi
 /// # Errors
 /// [`NoKvm`] when the spec asks for it in vain.
 pub fn machine(vm: &VmSpec, secrets: &Secrets, kernel_vsock: bool) -> Result<MachineConfig, NoKvm> {
+    let accelerator = accel::choose(vm.accel)?;
     Ok(MachineConfig {
         name: vm.name.clone(),
         vmm: vm.assets.vmm.clone(),
         machine: vm.machine,
-        accelerator: accel::choose(vm.accel)?,
+        accelerator,
         cpus: vm.cpus,
         memory_mib: vm.memory_mib,
         kernel: vm.assets.kernel.clone(),
         initramfs: PathBuf::from(INITRAMFS),
-        command_line: COMMAND_LINE.into(),
+        command_line: command_line(vm.machine, accelerator),
         disks: disks(vm),
         network: network(&vm.network),
         vsock: if kernel_vsock { VsockConfig::Kernel { cid: secrets.cid } } else { VsockConfig::Backend },
     })
+}
+
+/// The kernel's command line on this machine.
+fn command_line(machine: Machine, accelerator: Accelerator) -> String {
+    let frequency = match (machine, accelerator) {
+        (Machine::Microvm, Accelerator::Tcg) => tsc::khz(),
+        // KVM tells its guests the frequency, and a q35 has clocks to measure it by.
+        (Machine::Microvm | Machine::Q35, Accelerator::Kvm) | (Machine::Q35, Accelerator::Tcg) => None,
+    };
+    let frequency = frequency.map(|khz| format!(" tsc_early_khz={khz}"));
+    format!("{COMMAND_LINE}{}", frequency.unwrap_or_default())
 }
 
 /// The kernel module of the bus that a machine's virtio devices are on.
