@@ -26,7 +26,7 @@ use error::{CallError, Fault};
 use report::Reporter;
 use stage::devices::Devices;
 use stage::modules::{Loader, manifest};
-use stage::{Context, agent, mounts};
+use stage::{Context, agent, early, in_root};
 use supervise::{Ending, Remains, Supervisor};
 use wait::Flag;
 
@@ -45,10 +45,10 @@ fn boot() -> Result<(), Fault> {
     let started = report::boot_time();
     sys::prepare_process().map_err(CallError::of("block signals"))?;
     sys::power_off_on_crash().map_err(CallError::of("sigaction"))?;
-    mounts::mount_early()?;
+    early::mount_all()?;
 
     let cancelled = Arc::new(Flag::new().map_err(CallError::of("eventfd"))?);
-    let initramfs = Arc::new(mounts::root_of_process()?);
+    let initramfs = Arc::new(in_root::root_of_process()?);
     let loader = Loader::new(Arc::clone(&initramfs));
     let devices = Devices::open(Arc::clone(&cancelled))?;
     let manifest = manifest()?;
@@ -57,7 +57,7 @@ fn boot() -> Result<(), Fault> {
 
     let wake = Arc::new(Flag::new().map_err(CallError::of("eventfd"))?);
     let reporter = Reporter::start(&spec, started, Arc::clone(&wake))?;
-    end_on_panic(reporter.clone());
+    teardown::end_on_panic(reporter.clone());
     let context = Arc::new(Context { spec, initramfs, loader, devices, cancelled, wake });
     let remains = run(&context, &manifest, &reporter);
     teardown::run(&remains, &context.initramfs, &reporter)
@@ -98,12 +98,4 @@ fn start(
     let agent = agent.transpose().map_err(Failure::of("agent"))?;
     let driver = Driver::start(plan, Arc::clone(context), reporter.clone());
     Supervisor::new(Arc::clone(context), reporter.clone(), driver, agent).map_err(Failure::of("supervise"))
-}
-
-/// A panic is a bug, and a PID 1 that ends by one panics the kernel; it ends as every other failure does instead.
-fn end_on_panic(reporter: Reporter) {
-    std::panic::set_hook(Box::new(move |panic| {
-        reporter.emergency("panic", &panic.to_string());
-        teardown::power_off()
-    }));
 }

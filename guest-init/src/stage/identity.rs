@@ -13,7 +13,8 @@ use nix::mount::{MsFlags, mount};
 use nix::unistd::{sethostname, unlink};
 
 use super::Done;
-use super::mounts::{MountError, directory_in_root, open_in_root, root_of_process, through_proc};
+use super::in_root::{directory_in_root, open_in_root, root_of_process, through_proc};
+use super::mounts::MountError;
 use crate::error::CallError;
 
 /// Bytes of an existing file that are looked at.

@@ -6,7 +6,9 @@
 pub(crate) mod agent;
 pub(crate) mod cgroup;
 pub(crate) mod devices;
+pub(crate) mod early;
 pub(crate) mod identity;
+pub(crate) mod in_root;
 pub(crate) mod modules;
 pub(crate) mod mounts;
 pub(crate) mod network;

@@ -14,7 +14,9 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, chdir, chroot, unlinkat};
 
 use super::Context;
-use super::mounts::{MOVED, MountError, directory_in_root, perform, through_proc};
+use super::early::MOVED;
+use super::in_root::{directory_in_root, through_proc};
+use super::mounts::{MountError, perform};
 use crate::error::CallError;
 use crate::plan::{Mount, NEW_ROOT, OLD_ROOT_DIRECTORIES};
 

@@ -10,7 +10,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, sync};
 
 use crate::plan::{NEW_ROOT, OLD_ROOT_DIRECTORIES};
-use crate::stage::mounts::{MOVED, through_proc};
+use crate::stage::early::MOVED;
+use crate::stage::in_root::through_proc;
 use crate::sys::swapoff;
 
 /// Unmounts all there is, as cleanly as can be, and writes back what is left.

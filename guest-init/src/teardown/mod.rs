@@ -44,6 +44,14 @@ fn stand_by(reporter: Reporter) {
     let _ = spawn("stand-by", watch);
 }
 
+/// A panic is a bug, and a PID 1 that ends by one panics the kernel; it ends as every other failure does instead.
+pub(crate) fn end_on_panic(reporter: Reporter) {
+    std::panic::set_hook(Box::new(move |panic| {
+        reporter.emergency("panic", &panic.to_string());
+        power_off()
+    }));
+}
+
 /// Powers the machine off, whatever state it is in. Never returns, since PID 1 must not.
 pub(crate) fn power_off() -> ! {
     loop {

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::cgroup::Cgroup;
-use super::mounts::{open_in_root, root_of_process};
+use super::in_root::{open_in_root, root_of_process};
 use crate::error::{CallError, Cause};
 use crate::sys::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec};
 pub(crate) use search::{DEFAULT_PATH, c_strings};
