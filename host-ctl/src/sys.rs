@@ -1,4 +1,5 @@
-//! The only `unsafe` of this crate: what a child does between `fork(2)` and `execve(2)`, and waiting on descriptors.
+//! The only `unsafe` of this crate: what a child does between `fork(2)` and `execve(2)`, waiting on
+//! descriptors, and one instruction of the processor.
 #![allow(unsafe_code, reason = "the one module for it; each block says why it is sound")]
 
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -8,6 +9,13 @@ use std::process::{Child, Command};
 use std::thread::JoinHandle;
 
 use tokio::io::unix::AsyncFd;
+
+/// The processor's time-stamp counter.
+pub(crate) fn time_stamp_counter() -> u64 {
+    // SAFETY: every x86-64 processor has it, and Linux lets programs read it unless one asked for the contrary
+    // (`PR_SET_TSC`), which we do not.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
 
 /// Something to wait on until `fd` can be read.
 pub(crate) fn readiness(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
@@ -106,17 +114,4 @@ fn wait_for_leave(pid_writer: RawFd, leave_reader: RawFd, leave_writer: RawFd) -
         0 => Err(io::Error::from(rustix::io::Errno::CANCELED)),
         _ => Ok(()),
     }
-}
-
-/// The processor's time-stamp counter, where it has one.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn time_stamp_counter() -> Option<u64> {
-    // SAFETY: every x86-64 processor has the instruction, and Linux leaves it to every process.
-    Some(unsafe { std::arch::x86_64::_rdtsc() })
-}
-
-/// The processor's time-stamp counter, where it has one.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn time_stamp_counter() -> Option<u64> {
-    None
 }

@@ -153,7 +153,8 @@ mod tests {
             });
         }
         let boot = boot(&vm);
-        let machine = super::super::machine::machine(&vm, &Secrets::random().unwrap(), true).unwrap();
+        let host = super::super::Host { kernel_vsock: true, tsc_khz: None };
+        let machine = super::super::machine::machine(&vm, &Secrets::random().unwrap(), &host).unwrap();
         let serials: Vec<&str> = machine.disks.iter().map(|disk| disk.serial.as_str()).collect();
         assert_eq!(serials, ["root", "upper", "vol1"]);
         assert_eq!(boot.volumes[1].disk.serial, "vol1");

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use firstlight_protocol::boot_spec::VolumeMode;
 
-use super::Secrets;
 use super::guest::{ROOT_SERIAL, UPPER_SERIAL, USER_MAC, volume_serial};
+use super::{Host, Secrets};
 use crate::driver::accel::{self, Accelerator, NoKvm};
 use crate::driver::config::{DiskConfig, MachineConfig, NetworkBackend, NetworkConfig, VsockConfig};
-use crate::driver::tsc;
 use crate::vm::VmSpec;
 use crate::vm::spec::{Machine, NetworkSpec, RootSpec, UpperSpec};
 
@@ -19,11 +18,11 @@ pub const INITRAMFS: &str = "boot/initramfs";
 /// instead of hanging it. `reboot=t` resets by triple fault, which every machine understands.
 const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t rdinit=/init";
 
-/// The machine of one boot of `vm`. `kernel_vsock` says whether the host's kernel gives the guest its vsock.
+/// The machine of one boot of `vm` on `host`.
 ///
 /// # Errors
 /// [`NoKvm`] when the spec asks for it in vain.
-pub fn machine(vm: &VmSpec, secrets: &Secrets, kernel_vsock: bool) -> Result<MachineConfig, NoKvm> {
+pub fn machine(vm: &VmSpec, secrets: &Secrets, host: &Host) -> Result<MachineConfig, NoKvm> {
     let accelerator = accel::choose(vm.accel)?;
     Ok(MachineConfig {
         name: vm.name.clone(),
@@ -34,22 +33,24 @@ pub fn machine(vm: &VmSpec, secrets: &Secrets, kernel_vsock: bool) -> Result<Mac
         memory_mib: vm.memory_mib,
         kernel: vm.assets.kernel.clone(),
         initramfs: PathBuf::from(INITRAMFS),
-        command_line: command_line(vm.machine, accelerator),
+        command_line: command_line(accelerator, host),
         disks: disks(vm),
         network: network(&vm.network),
-        vsock: if kernel_vsock { VsockConfig::Kernel { cid: secrets.cid } } else { VsockConfig::Backend },
+        vsock: if host.kernel_vsock {
+            VsockConfig::Kernel { cid: secrets.cid }
+        } else {
+            VsockConfig::Backend
+        },
     })
 }
 
-/// The kernel's command line on this machine.
-fn command_line(machine: Machine, accelerator: Accelerator) -> String {
-    let frequency = match (machine, accelerator) {
-        (Machine::Microvm, Accelerator::Tcg) => tsc::khz(),
-        // KVM tells its guests the frequency, and a q35 has clocks to measure it by.
-        (Machine::Microvm | Machine::Q35, Accelerator::Kvm) | (Machine::Q35, Accelerator::Tcg) => None,
-    };
-    let frequency = frequency.map(|khz| format!(" tsc_early_khz={khz}"));
-    format!("{COMMAND_LINE}{}", frequency.unwrap_or_default())
+fn command_line(accelerator: Accelerator, host: &Host) -> String {
+    match (accelerator, host.tsc_khz) {
+        // Told to be reliable too: against an emulated timer the kernel would soon find it is not.
+        (Accelerator::Tcg, Some(khz)) => format!("{COMMAND_LINE} tsc_early_khz={khz} tsc=reliable"),
+        // KVM tells its guests itself.
+        (Accelerator::Tcg, None) | (Accelerator::Kvm, _) => COMMAND_LINE.to_owned(),
+    }
 }
 
 /// The kernel module of the bus that a machine's virtio devices are on.

@@ -6,10 +6,20 @@
 pub mod guest;
 pub mod initramfs;
 pub mod machine;
+pub mod tsc;
 
 use std::io;
 
 use firstlight_protocol::hex::{BootId, Secret};
+
+/// What of the host a boot depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    /// Whether the host's kernel gives guests their vsock.
+    pub kernel_vsock: bool,
+    /// The rate of its time-stamp counter, where that is constant and known.
+    pub tsc_khz: Option<u64>,
+}
 
 /// What is random about a boot.
 #[derive(Debug, Clone)]

@@ -7,7 +7,6 @@ pub mod accel;
 pub mod config;
 pub mod process;
 pub mod qemu;
-pub mod tsc;
 
 use std::path::Path;
 use std::process::Command;

@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use super::input::Input;
 use super::ledger::Ledger;
 use super::server::{Client, Subscribers};
-use super::stop::{POWER_OFF, Step, StopPlan, TEARDOWN};
+use super::stop::{Step, StopPlan, TEARDOWN};
 use super::tasks::Tasks;
 use super::vmm::VmmCommand;
 use super::wire::{Message, Request};
@@ -211,10 +211,7 @@ impl<'a> Owner<'a> {
             Input::Heard { sentinel, source } => self.keep(vec![Entry::Event { sentinel, source }]),
             Input::SerialRotated => self.keep(vec![Entry::LogRotated { log: name::SERIAL_LOG.into() }]),
             Input::OutputGrew => self.subscribers.say_output(),
-            Input::Vmm(VmmEvent::GuestOff) => {
-                self.stop.quitting(Instant::now());
-                self.tasks.tell_vmm(VmmCommand::Quit);
-            }
+            Input::Vmm(VmmEvent::GuestOff) => self.quit_vmm(),
             Input::Vmm(event @ (VmmEvent::Paused | VmmEvent::Resumed)) => {
                 self.paused(event == VmmEvent::Paused)
             }
@@ -236,6 +233,11 @@ impl<'a> Owner<'a> {
         if !known && !self.stop.is_quitting() {
             self.keep(vec![Entry::Paused { paused }]);
         }
+    }
+
+    fn quit_vmm(&mut self) {
+        self.stop.quitting(Instant::now());
+        self.tasks.tell_vmm(VmmCommand::Quit);
     }
 
     fn answer(&mut self, client: Client, request: &Request) {
@@ -344,9 +346,8 @@ impl<'a> Owner<'a> {
             Event::Fatal { .. } if self.spec.boot.on_fatal == OnFatal::PowerOff => {
                 self.stop.expect_end(now + TEARDOWN);
             }
-            Event::PowerOff => {
-                self.stop.expect_end(now + POWER_OFF);
-            }
+            // Its file systems are unmounted: nothing is gained by waiting for its kernel to switch the machine off.
+            Event::PowerOff => self.quit_vmm(),
             Event::Fatal { .. }
             | Event::InitStart
             | Event::StageDone { .. }

@@ -18,7 +18,7 @@ use super::files;
 use super::ledger::Ledger;
 use crate::agent::transport::Address;
 use crate::backoff::{Attempt, jitter, retry};
-use crate::boot::{self, Secrets};
+use crate::boot::{self, Host, Secrets, tsc};
 use crate::driver::config::{SERIAL_FIFO, VHOST_SOCKET, VSOCK_SOCKET, VsockConfig};
 use crate::driver::process::{SpawnError, last_words, spawn};
 use crate::driver::qemu::qmp::{Qmp, QmpError, RunState};
@@ -74,10 +74,17 @@ pub(super) struct Running {
 
 /// Starts a boot. When a step fails, what had been started is ended and the record says why.
 pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, MonitorError> {
-    let secrets = Secrets::random().map_err(MonitorError::io("make secrets", Path::new("/dev/urandom")))?;
-    let machine = boot::machine::machine(vm.spec(), &secrets, assets::has_kernel_vsock())?;
+    // The counter's rate is measured over what has to be done anyway.
+    let tsc = tsc::Sample::now();
+    let secrets = Secrets::random().map_err(MonitorError::io("read", Path::new("/dev/urandom")))?;
     let spec = boot::guest::boot_spec(vm.spec(), &secrets);
     prepare(vm, &spec)?;
+    let tsc_khz = match tsc {
+        Some(sample) => sample.khz().await,
+        None => None,
+    };
+    let host = Host { kernel_vsock: assets::has_kernel_vsock(), tsc_khz };
+    let machine = boot::machine::machine(vm.spec(), &secrets, &host)?;
     let listener = listener(machine.vsock)?;
     let host_boot = clock::host_boot_id().map_err(MonitorError::io("read", Path::new("boot_id")))?;
     ledger.require(Entry::BootStarted { boot_id: spec.boot_id, host_boot })?;

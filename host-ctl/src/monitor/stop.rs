@@ -5,17 +5,14 @@
 //!            (until its deadline)      (until its deadline)
 //! ```
 //!
-//! Each step has a deadline, and the next is its fallback. A guest that says it ends, by EXIT, FATAL or POWER-OFF, is
-//! held to it in the same way.
+//! Each step has a deadline, and the next is its fallback. A guest that says it ends, by EXIT or FATAL, is held to it
+//! in the same way; one that has said POWER-OFF is quit at once.
 
 use tokio::time::{Duration, Instant};
 
 /// Beyond the program's grace: how long a guest may take to end its processes, unmount and power off. A busy host under
 /// emulation needs a good part of it.
-pub(super) const TEARDOWN: Duration = Duration::from_secs(20);
-
-/// How long a guest may take from POWER-OFF to its end.
-pub(super) const POWER_OFF: Duration = Duration::from_secs(5);
+pub(super) const TEARDOWN: Duration = Duration::from_secs(30);
 
 /// How long the VMM may take to quit when told to.
 const QUIT: Duration = Duration::from_secs(5);
