@@ -24,15 +24,13 @@ use firstlight_protocol::module_manifest::ModuleManifest;
 use driver::{Driver, Failure};
 use error::{CallError, Fault};
 use report::Reporter;
-use stage::devices::Devices;
-use stage::modules::{Loader, manifest};
-use stage::{Context, agent, early, in_root};
+use stage::{Context, agent, devices::Devices, early, in_root, modules};
 use supervise::{Ending, Remains, Supervisor};
 use wait::Flag;
 
 fn main() {
     if std::process::id() != 1 {
-        return console::say("this is the init of a virtual machine; it does nothing unless it is process 1");
+        return console::say("this is a virtual machine's init; it does nothing unless it is process 1");
     }
     if let Err(fault) = boot() {
         console::say(&fault.to_string());
@@ -49,9 +47,9 @@ fn boot() -> Result<(), Fault> {
 
     let cancelled = Arc::new(Flag::new().map_err(CallError::of("eventfd"))?);
     let initramfs = Arc::new(in_root::root_of_process()?);
-    let loader = Loader::new(Arc::clone(&initramfs));
+    let loader = modules::Loader::new(Arc::clone(&initramfs));
     let devices = Devices::open(Arc::clone(&cancelled))?;
-    let manifest = manifest()?;
+    let manifest = modules::manifest()?;
     let spec =
         spec_source::read(spec_source::Machine { loader: &loader, manifest: &manifest, devices: &devices })?;
 
