@@ -1,5 +1,5 @@
-//! The accelerators: a virtual CPU of each really runs instructions. That `/dev/kvm` can be opened, and even that a VM
-//! can be made with it, says nothing of whether guests run.
+//! The accelerators: a virtual CPU of each really runs instructions. That `/dev/kvm` can be opened says nothing of it, and
+//! a few instructions say nothing of a whole kernel; so KVM has to pass the library's own check as well.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use firstlight_host_ctl::assets::{self, Environment, Wanted};
+use firstlight_host_ctl::driver::accel;
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -37,7 +38,11 @@ const CODE: [u8; 5] = [0xb0, EXIT_VALUE, 0xe6, EXIT_PORT, 0xf4];
 
 pub(super) async fn check(environment: &Environment) -> Vec<Finding> {
     let Ok(found) = assets::find(&Wanted::default(), environment) else { return Vec::new() };
-    let kvm = match run(&found.vmm, "kvm").await {
+    let kvm = match accel::probe() {
+        Ok(()) => run(&found.vmm, "kvm").await,
+        Err(error) => Err(error.to_string()),
+    };
+    let kvm = match kvm {
         Ok(()) => Finding::good("kvm", "a virtual CPU ran"),
         Err(reason) => {
             let mend =

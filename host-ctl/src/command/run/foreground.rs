@@ -65,7 +65,7 @@ async fn attend(
             },
             result = &mut pump, if written.is_none() => written = Some(abandon(&mut follow, result).await?),
             interrupt = interrupts.next() => obey(&mut follow, interrupt, teller).await,
-            () = sleep_until(deadline), if view.timings.running.is_none() => {
+            () = sleep_until(deadline), if matches!(view.state, State::Created | State::Initializing) => {
                 return Err(started.too_slow(limit).await);
             }
         }
