@@ -37,13 +37,13 @@ impl Rm {
 async fn remove(store: &Store, vm: &VmDir) -> Result<(), Failure> {
     client::ensure(vm).await?;
     require(Operation::Remove, &vm.view()?)?;
-    Ok(store.remove(vm)?)
+    Ok(store.remove_when_ended(vm).await?)
 }
 
 /// Ends the VM if it runs, then removes it.
 pub(super) async fn remove_by_force(store: &Store, vm: &VmDir) -> Result<(), Failure> {
     end(vm, Operation::ForceRemove, &Request::Kill).await?;
-    match store.remove(vm) {
+    match store.remove_when_ended(vm).await {
         Ok(()) => Ok(()),
         // Somebody else removed it meanwhile, which is what was asked for.
         Err(StoreError::NotFound { .. }) => Ok(()),

@@ -45,7 +45,7 @@ pub(super) async fn live(vm_dir: &Path, task: Task) -> Result<(), MonitorError> 
     let watched = match (open, found, task) {
         (Some(boot), Some(handle), _) => {
             let running = start::adopt(&vm, &boot, handle).await?;
-            watch_over(&vm, &mut ledger, running, Some(&boot), lock).await
+            watch_over(&vm, &mut ledger, running, Some(&boot)).await
         }
         (open, _, task) => {
             if let Some(boot) = open {
@@ -58,14 +58,15 @@ pub(super) async fn live(vm_dir: &Path, task: Task) -> Result<(), MonitorError> 
                 }
                 Task::Boot => {
                     let running = start::start(&vm, &mut ledger).await.inspect_err(|_| clean())?;
-                    watch_over(&vm, &mut ledger, running, None, lock).await
+                    watch_over(&vm, &mut ledger, running, None).await
                 }
             }
         }
     };
     watched?;
     if vm.spec().rm_on_exit {
-        remove(&vm);
+        // Somebody else may do the same; what is left of it then is for them to say.
+        let _ = store::remove_locked(&vm, &lock);
     }
     Ok(())
 }
@@ -152,7 +153,6 @@ async fn watch_over(
     ledger: &mut Ledger,
     running: Running,
     adopted: Option<&Boot>,
-    lock: Lock,
 ) -> Result<(), MonitorError> {
     let run_state = running.run_state;
     let (mut tasks, mut inputs, said) =
@@ -173,9 +173,7 @@ async fn watch_over(
     owner.drain(&mut inputs, Instant::now() + DRAIN_DEADLINE).await;
     clean();
     let last = owner.close(status, &mut inputs).await;
-    // Whoever hears that the VM has ended may remove it or start it again at once.
     let _ = files::remove(socket);
-    drop(lock);
     owner.say_last(&last);
     // What they still ask is answered by the end of the connection.
     drop(inputs);
@@ -187,11 +185,4 @@ async fn watch_over(
 /// Removes what only a running boot needs. What cannot be removed goes with the VM.
 fn clean() {
     let _ = files::clean_boot_dir();
-}
-
-/// Removes a VM that was to go when it ends, unless somebody has started it again.
-fn remove(vm: &VmDir) {
-    if let Ok(Some(lock)) = Lock::try_take(Path::new(name::MONITOR_LOCK)) {
-        let _ = store::remove_locked(vm, &lock);
-    }
 }

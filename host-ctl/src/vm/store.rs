@@ -9,7 +9,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use tokio::time::{Duration, Instant};
+
 use super::draft::{self, Draft};
+use super::fold::Boot;
 use super::id::is_name;
 use super::journal::{Journal, JournalError};
 use super::lock::Lock;
@@ -17,6 +20,10 @@ use super::record::{Entry, Record};
 use super::spec::{SpecError, VmSpec};
 use super::view::Liveness;
 use super::vm_dir::{VmDir, VmDirError, name};
+use crate::backoff::{Attempt, jitter, retry};
+
+/// How long a monitor may take from its VM's end to its own. Slow clients are given up earlier than this.
+const MONITOR_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +176,21 @@ impl Store {
         }
     }
 
+    /// As [`Store::remove`], for a VM that has just ended: waits until its monitor has told everybody and is gone.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while the VM runs, and when its monitor does not end in time.
+    pub async fn remove_when_ended(&self, vm: &VmDir) -> Result<(), StoreError> {
+        retry(Instant::now() + MONITOR_DEADLINE, jitter, async || match self.remove(vm) {
+            Err(error @ StoreError::InUse { .. }) => match vm.fold() {
+                Ok(fold) if fold.boot().is_none_or(Boot::is_closed) => Attempt::NotYet(error),
+                Ok(_) | Err(_) => Attempt::Done(Err(error)),
+            },
+            result => Attempt::Done(result),
+        })
+        .await?
+    }
+
     /// Removes a VM that does not run, with all its files. Removing one that is gone already is a
     /// [`StoreError::NotFound`].
     ///
@@ -202,7 +224,7 @@ pub fn remove_locked(vm: &VmDir, _lock: &Lock) -> Result<(), StoreError> {
         Err(_) => {}
     }
     let fold = vm.fold()?;
-    let closed = fold.boot().is_none_or(super::fold::Boot::is_closed);
+    let closed = fold.boot().is_none_or(Boot::is_closed);
     if !closed && vm.liveness_without_monitor(&fold) != Liveness::Gone {
         return Err(StoreError::InUse { name: vm.spec().name.clone() });
     }
