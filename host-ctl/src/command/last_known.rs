@@ -1,5 +1,8 @@
 //! A VM's view, with what was known last where nothing can be said now.
 
+use std::time::Duration;
+
+use firstlight_host_ctl::clock::Stamp;
 use firstlight_host_ctl::vm::view::Liveness;
 use firstlight_host_ctl::vm::vm_dir::VmDirError;
 use firstlight_host_ctl::vm::{VmDir, VmView};
@@ -13,6 +16,9 @@ pub(crate) struct LastKnown {
     pub(crate) view: VmView,
     /// The state as of the last record, `age_ms` ago, when the VM cannot be looked at.
     pub(crate) last_known: Option<&'static str>,
+    /// How long ago the VM was made, by the wall clock.
+    #[serde(skip)]
+    pub(crate) age: Duration,
 }
 
 impl LastKnown {
@@ -29,6 +35,8 @@ impl LastKnown {
             | State::Stopped
             | State::Failed { .. } => None,
         };
-        Ok(LastKnown { view, last_known })
+        let now = Stamp::now().wall_ns;
+        let age = now.saturating_sub(fold.created().map_or(now, |created| created.wall_ns));
+        Ok(LastKnown { view, last_known, age: Duration::from_nanos(age) })
     }
 }

@@ -47,9 +47,15 @@ impl Ps {
             return show(&self.list(&store, &mut shown).await?, context, false);
         }
         let mut watch = WatchAll::new(&store)?;
+        let mut before = None;
         loop {
             // Looked at after the watch began, so that no change falls between the two.
-            show(&self.list(&store, &mut shown).await?, context, true)?;
+            let rows = self.list(&store, &mut shown).await?;
+            let now = Some(outline(&rows));
+            if now != before {
+                show(&rows, context, true)?;
+            }
+            before = now;
             watch.changed().await?;
         }
     }
@@ -84,6 +90,11 @@ impl Ps {
     }
 }
 
+/// What of a list is worth showing it again.
+fn outline(rows: &[LastKnown]) -> Vec<(VmId, &'static str, Option<u8>)> {
+    rows.iter().map(|row| (row.view.id, row.view.state.name(), row.view.exit_code())).collect()
+}
+
 fn show(rows: &[LastKnown], context: &Context, again: bool) -> Result<(), Failure> {
     if context.quiet {
         return rows.iter().try_for_each(|row| output::line(&row.view.name));
@@ -91,21 +102,25 @@ fn show(rows: &[LastKnown], context: &Context, again: bool) -> Result<(), Failur
     match context.format {
         Format::Json if again => output::json_line(&rows),
         Format::Json => output::json(&rows),
-        Format::Text => output::text(&table(rows).render()),
+        Format::Text => {
+            if again {
+                output::clear_screen()?;
+            }
+            output::text(&table(rows).render())
+        }
     }
 }
 
 fn table(rows: &[LastKnown]) -> Table {
-    let mut table = Table::new(&["NAME", "ID", "STATE", "FOR", "EXIT", "LABELS"]);
+    let mut table = Table::new(&["NAME", "ID", "STATE", "AGE", "EXIT", "LABELS"]);
     for row in rows {
         let view = &row.view;
-        let since = Duration::from_secs_f64(view.age_ms.unwrap_or_default() / 1_000.0);
         let labels: Vec<String> = view.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         table.row(vec![
             view.name.clone(),
             view.id.to_string(),
             state(row),
-            age(since),
+            age(row.age),
             view.exit_code().map(|code| code.to_string()).unwrap_or_default(),
             printable(&labels.join(",")),
         ]);
@@ -116,8 +131,11 @@ fn table(rows: &[LastKnown]) -> Table {
 /// "No answer" is never shown as an end: it is what was known last, and how long ago.
 fn state(row: &LastKnown) -> String {
     let state = row.view.state.name();
-    match (&row.last_known, &row.view.failure) {
-        (Some(last), _) => format!("{state}, last {last}"),
+    match (row.last_known, &row.view.failure) {
+        (Some(last), _) => {
+            let ago = Duration::from_secs_f64(row.view.age_ms.unwrap_or_default() / 1_000.0);
+            format!("{state} ({last} {} ago)", age(ago))
+        }
         (None, Some(failure)) => format!("{state} ({})", printable(&failure.stage)),
         (None, None) => state.to_owned(),
     }

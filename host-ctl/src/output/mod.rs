@@ -8,7 +8,7 @@ mod stream;
 mod table;
 pub(crate) mod text;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -34,6 +34,12 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
 /// Writes one line to stdout.
 pub(crate) fn line(line: impl std::fmt::Display) -> Result<(), Failure> {
     text(&format!("{line}\n"))
+}
+
+/// Clears the screen, where stdout is one.
+pub(crate) fn clear_screen() -> Result<(), Failure> {
+    // Source: ECMA-48, cursor home and erase display.
+    if io::stdout().is_terminal() { text("\x1b[H\x1b[2J") } else { Ok(()) }
 }
 
 /// Writes bytes to stdout and flushes them: a follower's reader waits for each.
