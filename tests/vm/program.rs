@@ -30,10 +30,10 @@ fn the_two_output_streams_stay_apart() {
 #[test]
 fn no_byte_of_a_large_output_is_lost() {
     let Some(lab) = Lab::open() else { return };
-    let mib = 32;
-    let script = format!("head -c {mib}M /dev/zero | tr '\\0' x; printf end");
+    let bytes = 32 << 20;
+    let script = format!("head -c {bytes} /dev/zero | tr '\\0' x; printf end");
     let run = lab.host_ctl(&["run", "--rm", "--", "sh", "-c", &script]).ok();
-    assert_eq!(run.stdout.len(), (mib << 20) + 3);
+    assert_eq!(run.stdout.len(), bytes + 3);
     assert!(run.stdout.ends_with(b"xend"));
 }
 

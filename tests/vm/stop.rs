@@ -19,7 +19,9 @@ fn stop_gives_the_program_its_signal_and_its_time() {
 #[test]
 fn stop_kills_a_program_that_ignores_its_signal() {
     let Some(lab) = Lab::open() else { return };
-    let vm = lab.start("stubborn", &["--", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"]);
+    let vm =
+        lab.start("stubborn", &["--", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]);
+    assert_eq!(vm.follow_logs().line(), "ready");
     let _ = lab.host_ctl(&["stop", "--timeout", "1s", "stubborn"]).ok();
     assert_eq!(vm.state(), "stopped");
     assert_eq!(vm.inspect()["exit"]["signal"], 9);
