@@ -28,6 +28,12 @@ fn outline(vm: &Vm<'_>) -> Vec<String> {
     names
 }
 
+/// Running comes with PROGRAM-START; the stage that says it is done a moment later.
+#[track_caller]
+fn wait_for_the_last_event_of_the_boot(vm: &Vm<'_>) {
+    vm.follow_events().until("\"stage\":\"program\"");
+}
+
 /// Lets `duration` pass: the instant of the kill is what this test varies, not what it waits for.
 #[allow(clippy::disallowed_methods, reason = "see above")]
 fn let_pass(duration: Duration) {
@@ -44,7 +50,7 @@ fn a_monitor_killed_at_any_instant_of_a_boot_loses_no_vm_and_no_event() {
     };
     let start = Instant::now();
     let undisturbed = run("undisturbed");
-    undisturbed.wait("running");
+    wait_for_the_last_event_of_the_boot(&undisturbed);
     let boot = start.elapsed();
     let expected = outline(&undisturbed);
     undisturbed.remove();
@@ -53,7 +59,7 @@ fn a_monitor_killed_at_any_instant_of_a_boot_loses_no_vm_and_no_event() {
         let_pass(boot * instant / INSTANTS);
         let monitor = host_process::monitor_of(&vm.dir()).expect("a monitor");
         host_process::kill(monitor);
-        vm.wait("running");
+        wait_for_the_last_event_of_the_boot(&vm);
         assert_eq!(outline(&vm), expected, "killed {instant}/{INSTANTS} into the boot");
         assert_ne!(host_process::monitor_of(&vm.dir()), None, "nobody adopted the VM");
         assert_eq!(vm.follow_logs().line(), "started");
@@ -109,8 +115,8 @@ fn events_are_recovered_from_rotated_serial_logs_alone() {
     let flags = ["--skip-guest-agent", "--log-max-size", "1K", "--log-max-files", "50"];
     let script = "i=0; while [ $i -lt 100 ]; do echo noise noise noise $i; i=$((i+1)); done; sleep 1000";
     let vm = lab.start("rotated", &[&flags[..], &["--", "sh", "-c", script]].concat());
-    let mut logs = vm.follow_logs();
-    logs.until("noise 99");
+    vm.follow_logs().until("noise 99");
+    wait_for_the_last_event_of_the_boot(&vm);
     let expected = outline(&vm);
     assert!(vm.dir().join("serial.log.2").exists(), "the log was never rotated");
     host_process::kill(host_process::monitor_of(&vm.dir()).expect("a monitor"));
@@ -222,19 +228,19 @@ fn a_full_disk_while_persisting_loses_no_event_and_no_vm() {
         return;
     };
     let vm = lab.start("crowded", &["--", "sleep", "1000"]);
+    let mut events = vm.follow_events();
     disk.fill();
-    // Events come while nothing can be written: the agent dies and comes back.
+    // Events come while nothing can be written: the agent dies and comes back. They are told all the same.
     let _ = vm.exec(&["sh", "-c", "kill -9 $PPID"]);
+    events.until("AGENT-EXIT");
+    events.until("AGENT-READY");
     assert_eq!(vm.exec(&["echo", "still here"]).ok().text(), "still here\n");
     assert_eq!(vm.state(), "running");
     disk.free();
-    let mut events = vm.follow_events();
-    events.until("AGENT-EXIT");
-    events.until("AGENT-READY");
-    drop(events);
-    let _ = outline(&vm);
     vm.stop();
+    // Nobody is left who could remember: this is what was written down.
     assert_eq!(vm.state(), "stopped");
+    assert!(outline(&vm).contains(&"AGENT-EXIT ".to_owned()));
     vm.remove();
 }
 
