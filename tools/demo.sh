@@ -60,8 +60,8 @@ commands() {
 
 timeline() {
     say "where the time went"
-    show inspect demo
     show events demo
+    show ps
 }
 
 stop() {
