@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use firstlight_protocol::boot_spec::VolumeMode;
+use firstlight_protocol::boot_spec::{FileSystem, VolumeMode};
 
 use super::guest::{ROOT_SERIAL, UPPER_SERIAL, USER_MAC, volume_serial};
 use super::{Host, Secrets};
@@ -75,7 +75,7 @@ fn disks(vm: &VmSpec) -> Vec<DiskConfig> {
     }
     for (index, volume) in vm.volumes.iter().enumerate() {
         let read_only = match volume.mode {
-            VolumeMode::Rw => volume.file_system.is_some_and(|file_system| file_system.is_read_only()),
+            VolumeMode::Rw => volume.file_system.is_some_and(FileSystem::is_read_only),
             VolumeMode::Ro | VolumeMode::Overlay => true,
         };
         if volume.file_system.is_some() {

@@ -84,7 +84,7 @@ fn a_monitor_killed_after_any_byte_of_the_log_goes_on_without_losing_or_doubling
         let mut log = lab.open();
         let known = usize::try_from(log.position().of(Stream::Stdout)).unwrap();
         log.append(0, Stream::Stdout, known as u64, &text[known..]).unwrap();
-        assert_eq!(lab.stdout().as_bytes(), &finished.stdout().as_bytes()[..], "killed after {cut}");
+        assert_eq!(lab.stdout().as_bytes(), finished.stdout().as_bytes(), "killed after {cut}");
     }
 }
 

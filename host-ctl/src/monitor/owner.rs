@@ -86,11 +86,12 @@ impl<'a> Owner<'a> {
     fn resume(&mut self) {
         let (records, _) = self.ledger.boot();
         let mut grace = None;
-        for record in records.to_vec() {
+        let events: Vec<Record> = records.to_vec();
+        for record in &events {
             if let Entry::StopRequested { grace_ms } = &record.entry {
                 grace = Some(*grace_ms);
             }
-            self.react(&record);
+            self.react(record);
         }
         if let Some(grace_ms) = grace {
             self.ask_to_stop(grace_ms);
@@ -194,13 +195,12 @@ impl<'a> Owner<'a> {
     fn take(&mut self, batch: Vec<Input>) {
         let mut heard = Vec::new();
         for input in batch {
-            match input {
-                Input::Heard { sentinel, source } => heard.push(Entry::Event { sentinel, source }),
-                other => {
-                    // In the order in which they came.
-                    self.keep(std::mem::take(&mut heard));
-                    self.take_other(other);
-                }
+            if let Input::Heard { sentinel, source } = input {
+                heard.push(Entry::Event { sentinel, source });
+            } else {
+                // In the order in which they came.
+                self.keep(std::mem::take(&mut heard));
+                self.take_other(input);
             }
         }
         self.keep(heard);
@@ -213,7 +213,7 @@ impl<'a> Owner<'a> {
             Input::OutputGrew => self.subscribers.say_output(),
             Input::Vmm(VmmEvent::GuestOff) => self.quit_vmm(),
             Input::Vmm(event @ (VmmEvent::Paused | VmmEvent::Resumed)) => {
-                self.paused(event == VmmEvent::Paused)
+                self.paused(event == VmmEvent::Paused);
             }
             Input::VmmGone => self.vmm = Vmm::Gone,
             Input::StreamOpened { id, commands } => {

@@ -3,7 +3,7 @@
 use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::error::AgentError;
-use firstlight_protocol::message::output::{OutputAck, OutputChunk, OutputEnd, OutputRequest};
+use firstlight_protocol::message::output::{OutputAck, OutputChunk, OutputRequest};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 
@@ -79,20 +79,18 @@ async fn try_stream(agent: &Agent, log: &mut OutputLog, inputs: &mpsc::Sender<In
     connection.send(Kind::OutputRequest, id, &request).await?;
     loop {
         let (header, payload) = connection.recv().await?;
-        let end = match header.kind {
-            Kind::OutputChunk => {
-                let chunk: OutputChunk = codec::decode(&payload)?;
-                write(log, &chunk).await;
-                let _ = inputs.send(Input::OutputGrew).await;
-                None
-            }
-            Kind::OutputEnd => Some(codec::decode::<OutputEnd>(&payload)?),
-            Kind::Error => return Err(codec::decode::<AgentError>(&payload)?.into()),
-            kind => return Err(Error::Protocol(format!("{kind:?} among output"))),
-        };
+        if header.kind == Kind::OutputChunk {
+            let chunk: OutputChunk = codec::decode(&payload)?;
+            write(log, &chunk).await;
+            let _ = inputs.send(Input::OutputGrew).await;
+        } else if header.kind == Kind::Error {
+            return Err(codec::decode::<AgentError>(&payload)?.into());
+        } else if header.kind != Kind::OutputEnd {
+            return Err(Error::Protocol(format!("{:?} among output", header.kind)));
+        }
         let written = log.position().streams();
         connection.send(Kind::OutputAck, id, &OutputAck { written }).await?;
-        if end.is_some() {
+        if header.kind == Kind::OutputEnd {
             return Ok(End::Complete);
         }
     }

@@ -72,11 +72,12 @@ impl Draft {
         fs::write(&file, spec.to_json()?).map_err(|source| failed("write", &file, source))?;
         record_creation(&self.path.join(name::JOURNAL))?;
         let path = self.vms.join(&self.name);
-        fs::rename(&self.path, &path).map_err(|source| match source.kind() {
-            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+        fs::rename(&self.path, &path).map_err(|source| {
+            if matches!(source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) {
                 StoreError::NameTaken { name: self.name.clone() }
+            } else {
+                failed("make", &path, source)
             }
-            _ => failed("make", &path, source),
         })?;
         self.committed = true;
         self.lock = None;

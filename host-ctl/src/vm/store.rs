@@ -229,9 +229,8 @@ pub fn remove_locked(vm: &VmDir, _lock: &Lock) -> Result<(), StoreError> {
         return Err(StoreError::InUse { name: vm.spec().name.clone() });
     }
     let removed = draft::hidden_path(vm.path()).map_err(|source| failed("name", vm.path(), source))?;
-    fs::rename(vm.path(), &removed).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => gone(vm),
-        _ => failed("remove", vm.path(), source),
+    fs::rename(vm.path(), &removed).map_err(|source| {
+        if source.kind() == io::ErrorKind::NotFound { gone(vm) } else { failed("remove", vm.path(), source) }
     })?;
     fs::remove_dir_all(&removed).map_err(|source| failed("remove", &removed, source))
 }
