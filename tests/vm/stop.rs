@@ -68,3 +68,34 @@ fn a_running_vm_is_not_removed_without_force() {
     assert_eq!(run.code(), 4, "{}", run.stderr);
     assert_eq!(vm.state(), "running");
 }
+
+#[test]
+fn a_stopped_vm_starts_again_as_a_new_boot() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = lab.start("again", &["--", "sleep", "1000"]);
+    let first = vm.inspect()["boot_id"].clone();
+    vm.stop();
+    let _ = lab.host_ctl(&["start", "again"]).ok();
+    vm.wait("running");
+    assert_ne!(vm.inspect()["boot_id"], first);
+    assert_eq!(
+        vm.events().iter().filter(|event| *event == "INIT-START").count(),
+        1,
+        "an earlier boot counts"
+    );
+    assert_eq!(vm.exec(&["echo", "hi"]).ok().text(), "hi\n");
+}
+
+#[test]
+fn a_paused_vm_stands_still_and_goes_on() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = lab.start("still", &["--", "sleep", "1000"]);
+    let _ = lab.host_ctl(&["pause", "still"]).ok();
+    assert_eq!(vm.state(), "paused");
+    let run = vm.exec(&["true"]);
+    assert_eq!(run.code(), 125, "{}", run.stderr);
+    assert!(run.stderr.contains("host-ctl resume still"), "{}", run.stderr);
+    let _ = lab.host_ctl(&["resume", "still"]).ok();
+    assert_eq!(vm.state(), "running");
+    assert_eq!(vm.exec(&["echo", "hi"]).ok().text(), "hi\n");
+}

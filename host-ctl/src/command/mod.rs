@@ -12,10 +12,12 @@ mod logs;
 mod man;
 mod metrics;
 mod monitor;
+mod pause;
 mod ps;
 mod rm;
 mod run;
 mod several;
+mod start;
 mod stop;
 mod wait;
 
@@ -36,8 +38,11 @@ pub(crate) enum Command {
     Exec(exec::Exec),
     Logs(logs::Logs),
     Events(events::Events),
+    Start(start::Start),
     Stop(stop::Stop),
     Kill(kill::Kill),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Rm(rm::Rm),
     Metrics(metrics::Metrics),
     Doctor(doctor::Doctor),
@@ -57,8 +62,11 @@ impl Command {
             Command::Wait(wait) => wait.run(context).await.map(done),
             Command::Logs(logs) => logs.run(context).await.map(done),
             Command::Events(events) => events.run(context).await.map(done),
+            Command::Start(start) => start.run(context).await.map(done),
             Command::Stop(stop) => stop.run(context).await.map(done),
             Command::Kill(kill) => kill.run(context).await.map(done),
+            Command::Pause(pause) => pause.run(context).await.map(done),
+            Command::Resume(resume) => resume.run(context).await.map(done),
             Command::Rm(rm) => rm.run(context).await.map(done),
             Command::Metrics(metrics) => metrics.run(context).map(done),
             Command::Doctor(doctor) => doctor.run(context).await.map(done),
