@@ -1,6 +1,7 @@
 //! A VM whose changes are pushed to us, for as long as it takes and whatever becomes of its monitor.
 
 use firstlight_host_ctl::monitor::client::{Connection, Update};
+use firstlight_host_ctl::vm::fold::Boot;
 use firstlight_host_ctl::vm::vm_dir::name;
 use firstlight_host_ctl::vm::{VmDir, VmView};
 use firstlight_protocol::lifecycle::State;
@@ -75,7 +76,7 @@ impl Follow {
         }
         let watch = Watch::file(&self.vm.file(name::JOURNAL))?;
         let fold = self.vm.fold()?;
-        if fold.boot().is_some_and(|boot| boot.is_closed()) {
+        if fold.boot().is_some_and(Boot::is_closed) {
             self.connection = connect(&self.vm).await?;
             return Ok(Step::Ended);
         }

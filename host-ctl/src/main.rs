@@ -53,21 +53,17 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let ours = arguments.iter().take_while(|argument| *argument != "--");
     let json = ours.into_iter().any(|argument| argument == "--json");
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let written = error.print().map_err(|error| Failure::stdout(&error));
-            written.map_or_else(|failure| output::fail(&failure, Format::Text), |()| ExitCode::SUCCESS)
-        }
-        _ if json => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            let failure = Failure::usage(first).hint("see host-ctl --help");
-            output::fail(&failure, Format::Json)
-        }
-        _ => {
-            // With stderr gone there is nobody left to tell.
-            let _ = error.print();
-            ExitCode::from(Failure::usage("").exit_code())
-        }
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let written = error.print().map_err(|error| Failure::stdout(&error));
+        return written.map_or_else(|failure| output::fail(&failure, Format::Text), |()| ExitCode::SUCCESS);
     }
+    if json {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::usage(first).hint("see host-ctl --help");
+        return output::fail(&failure, Format::Json);
+    }
+    // With stderr gone there is nobody left to tell.
+    let _ = error.print();
+    ExitCode::from(Failure::usage("").exit_code())
 }

@@ -38,7 +38,7 @@ impl Progress {
             Some(bar) => bar.set_message(format!("{} {}", view.name, describe(view))),
             None if self.style == ProgressStyle::Silent || self.said == Some(state) => {}
             None => {
-                output::note(format_args!("{}: {state} after {}", view.name, elapsed(self.since.elapsed())))
+                output::note(format_args!("{}: {state} after {}", view.name, elapsed(self.since.elapsed())));
             }
         }
         self.said = Some(state);

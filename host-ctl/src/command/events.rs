@@ -119,7 +119,7 @@ impl<'a> Printer<'a> {
             match self.format {
                 Format::Json => output::json_line(&Line { version: 1, vm: &view.name, event })?,
                 Format::Text if self.prefixed => {
-                    output::line(format_args!("{:<16} {}", view.name, text(event)))?
+                    output::line(format_args!("{:<16} {}", view.name, text(event)))?;
                 }
                 Format::Text => output::line(text(event))?,
             }

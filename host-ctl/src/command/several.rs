@@ -40,14 +40,14 @@ impl Targets {
                     done.spawn(async move { (shown, doing.await) });
                 }
                 Err(StoreError::NotFound { .. }) if self.ignore_not_found => {}
-                Err(error) => outcome.failed(error.into()),
+                Err(error) => outcome.failed(&error.into()),
             }
         }
         while let Some(joined) = done.join_next().await {
             match joined {
                 Ok((name, Ok(()))) => outcome.done(&name)?,
-                Ok((_, Err(failure))) => outcome.failed(failure),
-                Err(error) => outcome.failed(Failure::failed(error.to_string())),
+                Ok((_, Err(failure))) => outcome.failed(&failure),
+                Err(error) => outcome.failed(&Failure::failed(error.to_string())),
             }
         }
         outcome.failed.map_or(Ok(()), |code| Err(Failure::exit(code)))
@@ -68,8 +68,8 @@ impl Outcome<'_> {
         }
     }
 
-    fn failed(&mut self, failure: Failure) {
-        output::fail(&failure, self.context.format);
+    fn failed(&mut self, failure: &Failure) {
+        output::fail(failure, self.context.format);
         self.failed.get_or_insert(failure.exit_code());
     }
 }

@@ -7,6 +7,7 @@ use firstlight_host_ctl::monitor::client::Connection;
 use firstlight_host_ctl::monitor::wire::Request;
 use firstlight_host_ctl::operation::Operation;
 use firstlight_host_ctl::vm::VmDir;
+use firstlight_host_ctl::vm::fold::Boot;
 
 use super::explain::require;
 use super::several::Targets;
@@ -49,7 +50,7 @@ pub(super) async fn end(vm: &VmDir, operation: Operation, request: &Request) -> 
     }
     if let Err(error) = connection.request(request).await {
         // It may have ended on its own while we asked.
-        if vm.fold()?.boot().is_none_or(|boot| boot.is_closed()) {
+        if vm.fold()?.boot().is_none_or(Boot::is_closed) {
             return Ok(());
         }
         return Err(error.into());

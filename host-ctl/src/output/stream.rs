@@ -28,9 +28,12 @@ impl Stream {
             self.0.write_all(bytes).await?;
             self.0.flush().await
         };
-        written.await.map_err(|error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Failure::exit(BROKEN_PIPE),
-            _ => Failure::failed(format!("cannot write the program's output: {error}")),
+        written.await.map_err(|error: std::io::Error| {
+            if error.kind() == std::io::ErrorKind::BrokenPipe {
+                Failure::exit(BROKEN_PIPE)
+            } else {
+                Failure::failed(format!("cannot write the program's output: {error}"))
+            }
         })
     }
 }

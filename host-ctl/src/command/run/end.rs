@@ -48,9 +48,9 @@ pub(super) fn exit_code(view: &VmView, kept: bool) -> Result<ExitCode, Failure> 
 /// A boot that failed: the stage, the path and the errno, and where to look.
 fn failure(view: &VmView, stage: &str, reason: &str, kept: bool) -> Failure {
     let name = &view.name;
-    let invocation = view.events.iter().find_map(|event| match &event.sentinel.event {
-        Event::Fatal { stage, errno: Some(errno), .. } if stage == PROGRAM_STAGE => Some(*errno),
-        _ => None,
+    let invocation = view.events.iter().find_map(|event| {
+        let Event::Fatal { stage, errno, .. } = &event.sentinel.event else { return None };
+        errno.filter(|_| stage == PROGRAM_STAGE)
     });
     let reason = view.failure.as_ref().map_or(reason, |failure| &failure.reason);
     let message = format!("{name} failed in stage {stage}: {}", printable(reason));
