@@ -4,7 +4,7 @@
 //! ```text
 //!  Root ── openat2(2): every path stays inside
 //!   │
-//!   ├── source   walks a file or directory ──► Entry, bytes, Entry, … ──► Outlet (a connection, an archive)
+//!   ├── source   walks a file or directory ──► Entry, bytes, Entry, … ──► Outlet, mostly Frames
 //!   └── Sink     takes entries and bytes: a file is seen under its name only once it is whole
 //!         ├── placement   where a source lands, after the rules of docker cp   (pure)
 //!         ├── file        an unnamed file, then one link or rename
@@ -20,6 +20,7 @@ pub mod manage;
 
 mod attributes;
 mod error;
+mod frames;
 mod metadata;
 mod names;
 mod remove;
@@ -29,7 +30,7 @@ mod source;
 mod sparse;
 
 pub use error::Error;
+pub use frames::Frames;
 pub use root::Root;
-pub use rustix::io::Errno;
 pub use sink::Sink;
 pub use source::{Outlet, Reading, send};

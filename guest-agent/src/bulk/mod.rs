@@ -2,7 +2,7 @@
 //!
 //! Files are read and written by system calls that wait for the disk, and one task may not hold up all others for that. A copy
 //! therefore gets a thread, and the thread the connection: it waits with `poll(2)` where a task would yield, and
-//! moves bytes between file and socket without handing them on.
+//! hands no byte from one to the other.
 
 mod reader;
 mod writer;

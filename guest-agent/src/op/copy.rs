@@ -1,8 +1,8 @@
 //! Copying files in bulk, either way.
 //!
 //! ```text
-//!  pull   firstlight_tree::send ──► BulkWriter ──► socket          on a thread, which has the connection meanwhile
-//!  push   socket ──► BulkReader ──► firstlight_tree::Sink          likewise
+//!  pull   firstlight_tree::send ──► Frames ──► BulkWriter ──► socket    on a thread, which has the connection meanwhile
+//!  push   socket ──► BulkReader ──► firstlight_tree::Sink               likewise
 //! ```
 //!
 //! What a push has not shown under its name yet is gone when the host leaves before the end, and when the agent is
@@ -14,7 +14,7 @@ use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{PullRequest, PushRequest, Totals};
 use firstlight_protocol::message::error::AgentError;
-use firstlight_tree::{Error, Root, Sink, send};
+use firstlight_tree::{Error, Frames, Root, Sink, send};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -42,9 +42,8 @@ pub async fn pull(
     };
     let socket = connection.duplicate_socket()?;
     let sent = spawn_blocking(move || {
-        let mut writer = BulkWriter::new(socket, id);
-        let PullRequest { place, follow } = request;
-        let sent = Root::open(&place).and_then(|root| send(&root, &place.path, follow, &mut writer));
+        let mut writer = BulkWriter::new(socket);
+        let sent = read(&request, &mut Frames::new(id, |batch| writer.write(batch)));
         writer.finish().map(|()| sent)
     });
     let (kind, payload) = match joined(sent.await)?? {
@@ -52,6 +51,18 @@ pub async fn pull(
         Err(error) => (Kind::Error, codec::encode(&AgentError::from(error))?),
     };
     Ok(connection.writer.send(kind, id, &payload).await?)
+}
+
+/// Sends everything there is. On a thread.
+fn read<D>(request: &PullRequest, frames: &mut Frames<D>) -> Result<Totals, Error>
+where
+    D: FnMut(&mut Vec<u8>) -> bool,
+{
+    let PullRequest { place, follow } = request;
+    let sent = send(&Root::open(place)?, &place.path, *follow, frames);
+    // What was collected before an error is sent as well: whole frames, so that the error can follow.
+    frames.flush()?;
+    sent
 }
 
 /// Takes a file or directory from the host. After a success the connection serves further requests.
@@ -94,6 +105,7 @@ impl From<WireError> for Push {
     }
 }
 
+/// Takes everything that comes. On a thread.
 fn receive(mut reader: BulkReader, request: PushRequest) -> Result<Totals, Push> {
     let PushRequest { place, shape, durable } = request;
     let mut sink = Sink::new(&place, shape, durable)?;

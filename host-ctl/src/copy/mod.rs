@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use firstlight_protocol::codec::CodecError;
-use firstlight_protocol::message::copy::{CHUNK, Shape};
+use firstlight_protocol::message::copy::Shape;
 use firstlight_protocol::message::file::Place;
 
 use crate::agent;
@@ -35,11 +35,8 @@ pub use push::push;
 /// How long neither end may move a byte. A guest that is paused comes back within it or not at all.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// Pieces between the thread and the socket; with [`CHUNK`] the memory that a copy takes.
+/// Batches or frames between the thread and the socket, each of a quarter of a megabyte or less.
 const QUEUE: usize = 8;
-
-/// Bytes of frames collected before they are queued.
-const BATCH: usize = CHUNK;
 
 /// What is copied into a guest.
 pub enum Source {

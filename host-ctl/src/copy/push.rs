@@ -1,21 +1,18 @@
 //! From the host into a guest.
 
 use std::future::Future;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use firstlight_protocol::codec;
-use firstlight_protocol::frame::{HEADER_LEN, Header};
 use firstlight_protocol::message::Kind;
-use firstlight_protocol::message::copy::{CHUNK, Entry, Extent, PushRequest, Shape, Totals};
+use firstlight_protocol::message::copy::{PushRequest, Shape, Totals};
 use firstlight_protocol::message::file::Place;
-use firstlight_tree::{Errno, Error as TreeError, Outlet, Reading, Root, send};
-use rustix::io::pread;
+use firstlight_tree::{Frames, Root, send};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{BATCH, CopyError, IDLE, QUEUE, Source, archive, joined, place_on_host};
+use super::{CopyError, IDLE, QUEUE, Source, archive, joined, place_on_host};
 use crate::agent::{Awaited, Connection, Error, Receiver, Sender, expect};
 
 /// How long the reason of a broken connection may take: it was sent before the connection broke.
@@ -41,7 +38,7 @@ pub async fn push(
     connection.send(Kind::PushRequest, id, &PushRequest { place: to.clone(), shape, durable }).await?;
     let (sender, receiver) = connection.split();
     let (queue, frames) = mpsc::channel(QUEUE);
-    let reading = spawn_blocking(move || read(source, Frames::new(id, queue)));
+    let reading = spawn_blocking(move || read(source, &mut Frames::new(id, |batch| enqueue(&queue, batch))));
     let stream = async {
         let mut conversation = Conversation { id, sender, receiver };
         conversation.stream(frames).await?;
@@ -113,97 +110,24 @@ fn unexpected(answer: Result<Vec<u8>, Error>) -> Error {
 }
 
 /// Reads the source to its end. On a thread.
-fn read(source: Source, mut frames: Frames) -> Result<Totals, CopyError> {
+fn read<D>(source: Source, frames: &mut Frames<D>) -> Result<Totals, CopyError>
+where
+    D: FnMut(&mut Vec<u8>) -> bool,
+{
     let totals = match source {
         Source::Path { path, follow } => {
             let place = place_on_host(&path)?;
             let root = Root::open(&place).map_err(CopyError::Host)?;
-            send(&root, &place.path, follow, &mut frames).map_err(CopyError::Host)?
+            send(&root, &place.path, follow, frames).map_err(CopyError::Host)?
         }
-        Source::Archive(reader) => archive::read(reader, &mut frames)?,
+        Source::Archive(reader) => archive::read(reader, frames)?,
     };
     frames.flush().map_err(CopyError::Host)?;
     Ok(totals)
 }
 
-/// Entries and bytes as frames, collected into batches for the queue.
-pub(super) struct Frames {
-    id: u64,
-    queue: mpsc::Sender<Vec<u8>>,
-    batch: Vec<u8>,
-}
-
-impl Frames {
-    /// Frames under this id, for this queue.
-    pub(super) fn new(id: u64, queue: mpsc::Sender<Vec<u8>>) -> Frames {
-        Frames { id, queue, batch: Vec::new() }
-    }
-
-    /// Adds a frame with the `length` bytes that `fill` writes.
-    pub(super) fn frame<E: From<TreeError>>(
-        &mut self,
-        kind: Kind,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if self.batch.len() + HEADER_LEN + length > BATCH + HEADER_LEN {
-            self.flush()?;
-        }
-        let header =
-            Header::new(kind, self.id, length).map_err(|_| TreeError::Stream("an entry is too large"))?;
-        self.batch.extend_from_slice(&header.encode());
-        let start = self.batch.len();
-        self.batch.resize(start + length, 0);
-        fill(&mut self.batch[start..])
-    }
-
-    /// Queues what is collected. Fails when the connection's end has lost interest.
-    pub(super) fn flush(&mut self) -> Result<(), TreeError> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH + HEADER_LEN));
-        self.queue.blocking_send(batch).map_err(|_| TreeError::Outlet)
-    }
-}
-
-impl Outlet for Frames {
-    fn entry(&mut self, entry: &Entry) -> Result<(), TreeError> {
-        let payload = codec::encode(entry).map_err(|_| TreeError::Stream("an entry is too large"))?;
-        self.frame(Kind::CopyEntry, payload.len(), |space| {
-            space.copy_from_slice(&payload);
-            Ok(())
-        })
-    }
-
-    fn extent(&mut self, file: BorrowedFd<'_>, extent: Extent) -> Result<(), Reading> {
-        let mut done = 0;
-        while done < extent.length {
-            let length = usize::try_from(extent.length - done).map_or(CHUNK, |left| left.min(CHUNK));
-            let mut read = Ok(());
-            let framed: Result<(), TreeError> = self.frame(Kind::CopyData, length, |space| {
-                read = read_exact_at(file, space, extent.offset + done);
-                Ok(())
-            });
-            framed.map_err(|_| Reading::Outlet)?;
-            read?;
-            done += length as u64;
-        }
-        Ok(())
-    }
-}
-
-fn read_exact_at(file: BorrowedFd<'_>, mut space: &mut [u8], mut offset: u64) -> Result<(), Reading> {
-    while !space.is_empty() {
-        match pread(file, &mut *space, offset) {
-            Ok(0) => return Err(Reading::Shrunk),
-            Ok(count) => {
-                space = &mut space[count..];
-                offset += count as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Reading::Failed(errno)),
-        }
-    }
-    Ok(())
+/// Gives a batch to the task that has the connection. False when that has lost interest.
+fn enqueue(queue: &mpsc::Sender<Vec<u8>>, batch: &mut Vec<u8>) -> bool {
+    let empty = Vec::with_capacity(batch.capacity());
+    queue.blocking_send(std::mem::replace(batch, empty)).is_ok()
 }

@@ -5,13 +5,12 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{Attribute, CHUNK, Content, Entry, Extent, Totals, data_length};
 use firstlight_protocol::message::file::Timestamp;
-use firstlight_tree::Outlet as _;
+use firstlight_tree::{Frames, Outlet as _};
 use flate2::read::MultiGzDecoder;
 use tar::EntryType;
 
 use super::members::{Member, Members, undecodable};
 use super::{ArchiveError, pax};
-use crate::copy::push::Frames;
 
 /// How a gzipped stream begins. Source: RFC 1952.
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -20,17 +19,23 @@ const GZIP: &[u8] = &[0x1f, 0x8b];
 const SOURCE_MODE: u32 = 0o755;
 
 /// Sends every member of the archive, plain or gzipped, to its end mark.
-pub(in crate::copy) fn read(
+pub(in crate::copy) fn read<D>(
     reader: Box<dyn Read + Send>,
-    frames: &mut Frames,
-) -> Result<Totals, ArchiveError> {
+    frames: &mut Frames<D>,
+) -> Result<Totals, ArchiveError>
+where
+    D: FnMut(&mut Vec<u8>) -> bool,
+{
     let mut reader = BufReader::with_capacity(CHUNK, reader);
     let start = reader.fill_buf();
     let start = start.map_err(|source| ArchiveError::Io { operation: "read", source })?;
     if start.starts_with(GZIP) { send(MultiGzDecoder::new(reader), frames) } else { send(reader, frames) }
 }
 
-fn send(reader: impl Read, frames: &mut Frames) -> Result<Totals, ArchiveError> {
+fn send<D>(reader: impl Read, frames: &mut Frames<D>) -> Result<Totals, ArchiveError>
+where
+    D: FnMut(&mut Vec<u8>) -> bool,
+{
     let mut totals = Totals { entries: 1, ..Totals::default() };
     frames.entry(&source())?;
     let mut members = Members::new(reader);
@@ -139,11 +144,11 @@ fn below(path: &[u8]) -> Vec<u8> {
 }
 
 /// Sends a member's data, which leaves the holes out as a copy does.
-fn send_data<R: Read>(
-    members: &mut Members<R>,
-    length: u64,
-    frames: &mut Frames,
-) -> Result<(), ArchiveError> {
+fn send_data<R, D>(members: &mut Members<R>, length: u64, frames: &mut Frames<D>) -> Result<(), ArchiveError>
+where
+    R: Read,
+    D: FnMut(&mut Vec<u8>) -> bool,
+{
     let mut left = length;
     while left > 0 {
         let chunk = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));

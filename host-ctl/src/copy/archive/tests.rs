@@ -9,14 +9,10 @@ use firstlight_protocol::frame::{HEADER_LEN, Header as FrameHeader};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{Attribute, Content, Entry, Extent, Shape, Totals, data_length};
 use firstlight_protocol::message::file::Timestamp;
+use firstlight_tree::Frames;
 use tar::{Builder, EntryType, Header};
-use tokio::sync::mpsc;
 
 use super::{ArchiveError, Writer, read};
-use crate::copy::push::Frames;
-
-/// Batches of one small archive.
-const PLENTY: usize = 1000;
 
 fn entry(path: &str, content: Content) -> Entry {
     let modified = Timestamp { seconds: 1_700_000_000, nanos: 5 };
@@ -59,18 +55,20 @@ fn written(entries: &[Entry]) -> Vec<u8> {
     archive.0.lock().unwrap().clone()
 }
 
+/// Entries with their bytes.
+type Files = Vec<(Entry, Vec<u8>)>;
+
 /// What an archive becomes: entries with their bytes.
-fn entries_of(archive: Vec<u8>) -> Result<(Vec<(Entry, Vec<u8>)>, Totals), ArchiveError> {
-    let (queue, mut batches) = mpsc::channel(PLENTY);
-    let mut frames = Frames::new(1, queue);
+fn entries_of(archive: Vec<u8>) -> Result<(Files, Totals), ArchiveError> {
+    let mut bytes = Vec::new();
+    let mut frames = Frames::new(1, |batch| {
+        bytes.append(batch);
+        true
+    });
     let totals = read(Box::new(std::io::Cursor::new(archive)), &mut frames)?;
     frames.flush().unwrap();
     drop(frames);
-    let mut bytes = Vec::new();
-    while let Some(batch) = batches.blocking_recv() {
-        bytes.extend(batch);
-    }
-    let (mut entries, mut rest): (Vec<(Entry, Vec<u8>)>, &[u8]) = (Vec::new(), &bytes);
+    let (mut entries, mut rest): (Files, &[u8]) = (Vec::new(), &bytes);
     while let Some((header, after)) = rest.split_first_chunk::<HEADER_LEN>() {
         let header = FrameHeader::decode(header).unwrap();
         let (payload, after) = after.split_at(header.length as usize);
