@@ -212,8 +212,8 @@ impl SpawnStep {
 
 /// Makes `command` lead a session of its own and apply `setup`. Its spawn errors go through [`SpawnStep::unmark`].
 pub fn prepare_child(command: &mut Command, setup: ChildSetup) {
-    // SAFETY: the agent has one thread, and the closure makes system calls only: it allocates nothing and takes no
-    // lock, so it would be safe after fork even with more.
+    // SAFETY: the closure makes system calls only: it allocates nothing and takes no lock, so it is safe after fork
+    // whatever the agent's other threads, which wait for the disk, hold at that moment.
     unsafe { command.pre_exec(move || setup.apply()) };
 }
 

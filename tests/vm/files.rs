@@ -53,7 +53,8 @@ fn describe(root: &Path) -> Vec<String> {
             fs::read_link(&path).unwrap().display().to_string()
         } else {
             let bytes = fs::read(&path).unwrap();
-            let sum: u64 = bytes.iter().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+            let sum: u64 =
+                bytes.iter().fold(0, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
             let sparse = metadata.blocks() * 512 < metadata.len() / 2;
             format!("{} bytes, sum {sum}, links {}, sparse {sparse}", bytes.len(), metadata.nlink())
         };
@@ -86,7 +87,8 @@ fn half_a_copy(lab: &Lab, destination: &str) -> Child {
     fs::create_dir_all(&source).unwrap();
     fs::write(source.join("first"), "whole").unwrap();
     fs::write(source.join("half"), vec![b'x'; 8 * MIB]).unwrap();
-    let tar = Command::new("tar").args(["-C", source.to_str().unwrap(), "-cf", "-", "first", "half"]).output();
+    let tar =
+        Command::new("tar").args(["-C", source.to_str().unwrap(), "-cf", "-", "first", "half"]).output();
     let archive = tar.unwrap().stdout;
     child.stdin.as_mut().unwrap().write_all(&archive[..4 * MIB]).unwrap();
     child
@@ -100,7 +102,10 @@ fn a_tree_comes_back_from_a_guest_as_it_went_in() {
     make_tree(&source);
     let (from, back) = (source.to_str().unwrap(), lab.path("back"));
     let _ = lab.host_ctl(&["cp", from, "tree:/copy"]).ok();
-    assert_eq!(vm.sh("/copy/program; cat /copy/sub/file; stat -c '%a %h' /copy/program"), "hello\ncontent4755 2\n");
+    assert_eq!(
+        vm.sh("/copy/program; cat /copy/sub/file; stat -c '%a %h' /copy/program"),
+        "hello\ncontent4755 2\n"
+    );
     if is_root() {
         assert_eq!(vm.sh("stat -c %u:%g /copy/program /copy/sub/file"), "0:0\n1234:0\n");
     }
@@ -136,7 +141,8 @@ fn a_gibibyte_goes_in_and_comes_back_unchanged() {
     let vm = lab.start("large", &["--volume", &volume, "--", "sleep", "1000"]);
     let (source, back) = (lab.path("gibibyte"), lab.path("back"));
     let mut file = fs::File::create(&source).unwrap();
-    let block: Vec<u8> = (0..MIB as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
+    let block: Vec<u8> =
+        (0..MIB as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
     for number in 0..1024_u32 {
         file.write_all(&number.to_le_bytes()).unwrap();
         file.write_all(&block[4..]).unwrap();
@@ -207,7 +213,11 @@ fn files_are_looked_at_and_renamed_and_errors_name_them() {
     assert_eq!(missing.code(), 1);
     assert!(missing.stderr.contains("/none: No such file or directory"), "{}", missing.stderr);
     let refused = lab.host_ctl(&["cp", "/etc/hostname", "names:/dev/null"]);
-    assert!(refused.stderr.contains("/dev/null: a pipe, socket or device is not overwritten"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("/dev/null: a pipe, socket or device is not overwritten"),
+        "{}",
+        refused.stderr
+    );
     vm.stop();
     let stopped = lab.host_ctl(&["cp", "/etc/hostname", "names:/tmp/x"]);
     assert_eq!(stopped.code(), 4, "{}", stopped.stderr);

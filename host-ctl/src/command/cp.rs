@@ -1,6 +1,7 @@
 //! `cp [-L] [--fsync] [--root DIR] SRC DST`
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
@@ -16,6 +17,9 @@ use crate::cli::value::location::{self, GuestPath, Location};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::output::text::elapsed;
 use crate::output::{self, Failure, Format};
+
+/// The exit code of a program that SIGPIPE ended.
+const BROKEN_PIPE: u8 = 128 + 13;
 
 /// Copy files between a running VM and the host
 ///
@@ -116,8 +120,10 @@ fn failure(error: &CopyError, vm: &str, interrupt: u8) -> Failure {
     match error {
         CopyError::Guest(error) => agent_failure(error, vm),
         CopyError::Host(_) => Failure::failed(error.to_string()),
-        // A reader of our archive that goes away ends us as it does any program.
-        CopyError::Archive(ArchiveError::Io { operation: "write", source }) => Failure::stdout(source),
+        // Whoever reads our archive has gone, and has no whole one.
+        CopyError::Archive(ArchiveError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
+            Failure::exit(BROKEN_PIPE)
+        }
         CopyError::Archive(_) => Failure::failed(error.to_string()),
         CopyError::Interrupted => {
             output::note("interrupted; no file is left half-written");

@@ -18,7 +18,8 @@ mod push;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,22 +89,16 @@ impl From<CodecError> for CopyError {
 }
 
 /// A path of the host as a place. Files on the host are reached as any program reaches them: the root is the host's own.
-fn on_host(path: &Path) -> io::Result<Place> {
-    use std::os::unix::ffi::OsStrExt as _;
+fn on_host(path: &Path) -> Result<Place, CopyError> {
     let bytes = path.as_os_str().as_bytes();
     if path.is_absolute() || bytes.is_empty() {
         return Ok(Place::new(bytes));
     }
-    // Joined as text: a slash or a dot at the end has a meaning here.
-    let directory = std::env::current_dir()?;
-    Ok(Place::new([directory.as_os_str().as_bytes(), b"/", bytes].concat()))
-}
-
-/// As [`on_host`], with the error of a copy.
-fn place_on_host(path: &Path) -> Result<Place, CopyError> {
-    on_host(path).map_err(|error| {
-        CopyError::Archive(ArchiveError::Io { operation: "find the working directory of", source: error })
-    })
+    // Joined as bytes: a slash or a dot at the end has a meaning here, which `Path` takes away.
+    let directory = rustix::process::getcwd(Vec::new()).map_err(|errno| {
+        CopyError::Host(firstlight_tree::Error::System { operation: "getcwd", path: path.into(), errno })
+    })?;
+    Ok(Place::new([directory.as_bytes(), b"/", bytes].concat()))
 }
 
 /// The thread that has the files is lost only when the runtime ends.

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::archive::Writer;
-use super::{CopyError, Destination, IDLE, QUEUE, joined, place_on_host, shape};
+use super::{CopyError, Destination, IDLE, QUEUE, joined, on_host, shape};
 use crate::agent::{Awaited, Connection, Error, expect};
 
 /// Copies what is at `from` to `destination`. With `follow`, a symbolic link there stands for what it points to. Ends early
@@ -103,7 +103,7 @@ fn write(
 ) -> Result<Totals, CopyError> {
     let mut target = match destination {
         Destination::Path { path, durable } => {
-            let sink = Sink::new(&place_on_host(&path)?, shape(source), durable);
+            let sink = Sink::new(&on_host(&path)?, shape(source), durable);
             Target::Path(Box::new(sink.map_err(CopyError::Host)?))
         }
         Destination::Archive(writer) => Target::Archive(Box::new(Writer::new(writer, &shape(source)))),

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{CopyError, IDLE, QUEUE, Source, archive, joined, place_on_host};
+use super::{CopyError, IDLE, QUEUE, Source, archive, joined, on_host};
 use crate::agent::{Awaited, Connection, Error, Receiver, Sender, expect};
 
 /// How long the reason of a broken connection may take: it was sent before the connection broke.
@@ -63,7 +63,7 @@ impl Conversation {
     /// Sends frames to the last, unless the agent has something to say before: that can only be an error.
     async fn stream(&mut self, mut frames: mpsc::Receiver<Vec<u8>>) -> Result<(), Error> {
         let Conversation { id, sender, receiver } = self;
-        let answer = answer(receiver, *id, Kind::Error);
+        let refusal = refusal(receiver, *id);
         let sent = async {
             while let Some(batch) = frames.recv().await {
                 let sent = timeout(IDLE, sender.send_encoded(&batch)).await;
@@ -71,17 +71,17 @@ impl Conversation {
             }
             Ok::<(), Error>(())
         };
-        tokio::pin!(answer);
+        tokio::pin!(refusal);
         let sent = tokio::select! {
-            early = &mut answer => return Err(unexpected(early)),
+            error = &mut refusal => return Err(error),
             sent = sent => sent,
         };
         if sent.is_ok() {
             return Ok(());
         }
         // A connection that the agent closed has its reason as the last frame.
-        let reason = timeout(LAST_WORD_DEADLINE, answer).await;
-        Err(unexpected(reason.unwrap_or(Err(Error::Timeout(Awaited::Copy)))))
+        let reason = timeout(LAST_WORD_DEADLINE, refusal).await;
+        Err(reason.unwrap_or(Error::Timeout(Awaited::Copy)))
     }
 
     /// Says that this was all, and hears what came of it.
@@ -101,12 +101,12 @@ async fn answer(receiver: &mut Receiver, id: u64, wanted: Kind) -> Result<Vec<u8
     expect(wanted, header.kind, payload)
 }
 
-/// What an answer means that comes before anything was asked.
-fn unexpected(answer: Result<Vec<u8>, Error>) -> Error {
-    let error = answer.and_then(|payload| {
-        Err::<(), Error>(codec::decode::<firstlight_protocol::message::error::AgentError>(&payload)?.into())
-    });
-    error.err().unwrap_or_else(|| Error::Protocol("it answered before the end".into()))
+/// Why the agent ends the copy before it has heard all of it, or why it is not heard any more.
+async fn refusal(receiver: &mut Receiver, id: u64) -> Error {
+    match answer(receiver, id, Kind::Error).await {
+        Ok(payload) => codec::decode(&payload).map_or_else(Error::from, Error::Agent),
+        Err(error) => error,
+    }
 }
 
 /// Reads the source to its end. On a thread.
@@ -116,7 +116,7 @@ where
 {
     let totals = match source {
         Source::Path { path, follow } => {
-            let place = place_on_host(&path)?;
+            let place = on_host(&path)?;
             let root = Root::open(&place).map_err(CopyError::Host)?;
             send(&root, &place.path, follow, frames).map_err(CopyError::Host)?
         }
