@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use firstlight_protocol::codec;
+use firstlight_protocol::codec::{self, CodecError};
 use firstlight_protocol::frame::{HEADER_LEN, Header};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{CHUNK, Entry, Extent};
@@ -53,6 +53,18 @@ impl<D: FnMut(&mut Vec<u8>) -> bool> Frames<D> {
         filled
     }
 
+    /// Adds a frame with a message.
+    ///
+    /// # Errors
+    /// When the message does not fit a frame, and [`Error::Outlet`].
+    pub fn message(&mut self, kind: Kind, message: Result<Vec<u8>, CodecError>) -> Result<(), Error> {
+        let payload = message.map_err(|_| Error::Stream("an entry is too large"))?;
+        self.frame(kind, payload.len(), |space| {
+            space.copy_from_slice(&payload);
+            Ok(())
+        })
+    }
+
     /// Hands on what is collected.
     ///
     /// # Errors
@@ -64,11 +76,7 @@ impl<D: FnMut(&mut Vec<u8>) -> bool> Frames<D> {
 
 impl<D: FnMut(&mut Vec<u8>) -> bool> Outlet for Frames<D> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
-        let payload = codec::encode(entry).map_err(|_| Error::Stream("an entry is too large"))?;
-        self.frame(Kind::CopyEntry, payload.len(), |space| {
-            space.copy_from_slice(&payload);
-            Ok(())
-        })
+        self.message(Kind::CopyEntry, codec::encode(entry))
     }
 
     fn extent(&mut self, file: BorrowedFd<'_>, extent: Extent) -> Result<(), Reading> {
