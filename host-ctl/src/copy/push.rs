@@ -1,18 +1,19 @@
 //! From the host into a guest.
 
 use std::future::Future;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
-use firstlight_protocol::message::copy::{PushRequest, Shape, Totals};
+use firstlight_protocol::message::copy::{CHUNK, Entry, Extent, PushRequest, Shape, Totals};
 use firstlight_protocol::message::file::Place;
-use firstlight_tree::{Frames, Root, send};
+use firstlight_tree::{Error as TreeError, Frames, Outlet, Reading, Root, send, send_selected};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{CopyError, IDLE, QUEUE, Source, archive, joined, on_host};
+use super::{CopyError, IDLE, Moved, QUEUE, Selection, Source, archive, joined, on_host};
 use crate::agent::{Awaited, Connection, Error, Receiver, Sender, expect};
 
 /// How long the reason of a broken connection may take: it was sent before the connection broke.
@@ -33,6 +34,7 @@ pub async fn push(
     let shape = match &source {
         Source::Path { path, .. } => Shape::of_source(path.as_os_str().as_encoded_bytes()),
         Source::Archive(_) => Shape::Archive,
+        Source::Selected(_) => Shape::Contents,
     };
     let id = connection.fresh_id();
     connection.send(Kind::PushRequest, id, &PushRequest { place: to.clone(), shape, durable }).await?;
@@ -121,6 +123,7 @@ where
             send(&root, &place.path, follow, frames).map_err(CopyError::Host)?
         }
         Source::Archive(reader) => archive::read(reader, frames)?,
+        Source::Selected(selection) => read_selected(selection, frames).map_err(CopyError::Host)?,
     };
     frames.flush().map_err(CopyError::Host)?;
     Ok(totals)
@@ -130,4 +133,35 @@ where
 fn enqueue(queue: &mpsc::Sender<Vec<u8>>, batch: &mut Vec<u8>) -> bool {
     let empty = Vec::with_capacity(batch.capacity());
     queue.blocking_send(std::mem::replace(batch, empty)).is_ok()
+}
+
+fn read_selected(selection: Selection, frames: &mut dyn Outlet) -> Result<Totals, TreeError> {
+    let Selection { base, paths, owner, place, moved } = selection;
+    frames.entry(&base)?;
+    let mut outlet = Metered { frames, moved };
+    send_selected(&Root::open(&place)?, &place.path, paths, owner, &mut outlet)
+}
+
+/// An outlet that tells of each piece of a file.
+struct Metered<'a> {
+    frames: &'a mut dyn Outlet,
+    moved: Moved,
+}
+
+impl Outlet for Metered<'_> {
+    fn entry(&mut self, entry: &Entry) -> Result<(), TreeError> {
+        self.frames.entry(entry)
+    }
+
+    fn extent(&mut self, file: BorrowedFd<'_>, extent: Extent) -> Result<(), Reading> {
+        let mut offset = extent.offset;
+        let end = extent.offset + extent.length;
+        while offset < end {
+            let length = (end - offset).min(CHUNK as u64);
+            self.frames.extent(file, Extent { offset, length })?;
+            (self.moved)(length);
+            offset += length;
+        }
+        Ok(())
+    }
 }
