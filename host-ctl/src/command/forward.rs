@@ -155,46 +155,53 @@ struct Reason {
 }
 
 impl Printer<'_> {
+    /// Data is what is carried; what is not is for people, on stderr.
     fn print(&self, event: &Event) -> Result<(), Failure> {
-        match event {
-            Event::Opened(route) => self.say("opened", route, None),
-            Event::Closed(route) => self.say("closed", route, None),
-            Event::Failed(route, failure) => {
-                let errno = errno(failure).map(|errno| format!("{:?}", Errno::from_raw(errno)));
-                self.say("failed", route, Some(Reason { message: failure.to_string(), errno }))
-            }
+        let (name, route, failure) = match event {
+            Event::Opened(route) => ("opened", route, None),
+            Event::Closed(route) => ("closed", route, None),
+            Event::Failed(route, failure) => ("failed", route, Some(failure)),
             Event::Unopened(error) => {
                 output::note(format_args!("a port of {} is not carried: {error}", self.vm));
-                Ok(())
+                return Ok(());
             }
+        };
+        if self.format == Format::Json {
+            return output::json_line(&self.json(name, route, failure));
+        }
+        let shown = printable(&self.text(route));
+        if name == "opened" {
+            return output::line(shown);
+        }
+        let why = failure.map_or_else(|| name.to_owned(), |failure| printable(&failure.to_string()));
+        output::note(format_args!("{shown}: {why}"));
+        Ok(())
+    }
+
+    fn text(&self, route: &forward::Route) -> String {
+        let forward::Route { direction, from, to } = route;
+        match direction {
+            Direction::Outward => format!("{from} -> {}:{to}", self.vm),
+            Direction::Inward => format!("{}:{from} -> {to}", self.vm),
         }
     }
 
-    /// Data is what is carried; what is not is for people, on stderr.
-    fn say(&self, event: &'static str, route: &forward::Route, error: Option<Reason>) -> Result<(), Failure> {
-        let (from, to) = (route.from.to_string(), route.to.to_string());
-        if self.format == Format::Json {
-            let direction = match route.direction {
-                Direction::Outward => "outward",
-                Direction::Inward => "inward",
-            };
-            return output::json_line(&Line { version: 1, vm: self.vm, event, direction, from, to, error });
-        }
-        let arrow = match route.direction {
-            Direction::Outward => format!("{from} -> {}:{to}", self.vm),
-            Direction::Inward => format!("{}:{from} -> {to}", self.vm),
+    fn json(
+        &self,
+        event: &'static str,
+        route: &forward::Route,
+        failure: Option<&forward::Failure>,
+    ) -> Line<'_> {
+        let direction = match route.direction {
+            Direction::Outward => "outward",
+            Direction::Inward => "inward",
         };
-        match (event, error) {
-            ("opened", _) => output::line(printable(&arrow)),
-            (_, Some(reason)) => {
-                output::note(printable(&format!("{arrow}: {}", reason.message)));
-                Ok(())
-            }
-            (_, None) => {
-                output::note(printable(&format!("{arrow}: closed")));
-                Ok(())
-            }
-        }
+        let error = failure.map(|failure| Reason {
+            message: failure.to_string(),
+            errno: errno(failure).map(|errno| format!("{:?}", Errno::from_raw(errno))),
+        });
+        let (from, to) = (route.from.to_string(), route.to.to_string());
+        Line { version: 1, vm: self.vm, event, direction, from, to, error }
     }
 }
 
