@@ -6,14 +6,20 @@
 //!  Connection  hello, token, version; then frames in both directions
 //!      │
 //!      ├── Client       unary requests, many at a time, paired by id
+//!      │     └── batch  many operations in one request; probe and bundle are made of it
 //!      └── exec         one command with its streams; takes the connection for itself
 //! ```
 //!
 //! Streams take a connection each, so the transport's own flow control does the work and no request waits behind
 //! bulk data.
 
+pub mod batch;
+pub mod bundle;
 pub mod connection_pool;
 pub mod exec;
+pub mod file_view;
+pub mod probe;
+pub mod rates;
 pub mod transport;
 
 mod client;

@@ -18,6 +18,18 @@ pub(crate) fn elapsed(elapsed: Duration) -> String {
     format!("{:.1}s", elapsed.as_secs_f64())
 }
 
+/// A number of bytes in the largest binary unit that leaves a whole part: `512B`, `1.5KiB`, `103MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let Some(unit) = (1..=UNITS.len()).rev().find(|unit| bytes >> (10 * unit) > 0) else {
+        return format!("{bytes}B");
+    };
+    let (whole, rest) = (bytes >> (10 * unit), (bytes >> (10 * (unit - 1))) & 1023);
+    let name = UNITS[unit - 1];
+    // Three digits say enough; they are cut and not rounded, so that 1023.9 KiB is not 1024.
+    if whole >= 100 { format!("{whole}{name}") } else { format!("{whole}.{}{name}", rest * 10 / 1024) }
+}
+
 /// Guest text on one line of a terminal: control characters, which could move the cursor or change the title, are shown
 /// as escapes.
 pub(crate) fn printable(text: &str) -> String {
@@ -35,6 +47,21 @@ mod tests {
     fn an_age_has_the_unit_people_would_choose() {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (61, "1m"), (7_300, "2h"), (200_000, "2d")] {
             assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn bytes_have_the_unit_people_would_choose() {
+        for (count, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.0KiB"),
+            (1536, "1.5KiB"),
+            ((1 << 20) - 1, "1023KiB"),
+            (103 << 20, "103MiB"),
+            (u64::MAX, "15.9EiB"),
+        ] {
+            assert_eq!(bytes(count), text, "{count}");
         }
     }
 
