@@ -9,6 +9,7 @@
 //! | [`network`] | bytes cross the network; addresses and names are set |
 //! | [`sentinels`] | what a program prints is never believed |
 //! | [`agent`] | exec, the agent's death, and boots without one |
+//! | [`batch`] | batch, probe, stats, health, `inspect --live` |
 //! | [`files`] | files into a VM and out of it, and copies that end too early |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
@@ -17,6 +18,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod agent;
+mod batch;
 mod boot;
 mod failure;
 mod files;
