@@ -8,6 +8,7 @@ use firstlight_protocol::agent_config::AgentConfig;
 use firstlight_protocol::hex::{BootId, Secret};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::health::HealthChecks;
 use crate::listen::Address;
 use crate::op::forward::Waiting;
 use crate::op::shutdown::PowerSwitch;
@@ -17,6 +18,12 @@ use crate::program_output::{AdoptError, ProgramOutput};
 /// Connections past their hello at one time. One more is refused with `Busy`: each may hold a frame and a few
 /// descriptors, and the agent must not eat the VM it serves.
 const MAX_SESSIONS: usize = 256;
+
+/// Batches under way at one time. Each may hold a frame of answers besides its commands, so one more is refused.
+const MAX_BATCHES: usize = 16;
+
+/// The health checks' file, beside the sentinels.
+const HEALTH_FILE: &str = "health";
 
 /// Copies at one time. Each has a thread and half a megabyte of buffers; one more is refused with `Busy`.
 const MAX_COPIES: usize = 16;
@@ -46,7 +53,11 @@ pub struct Agent {
     /// Where init appends this boot's sentinels.
     pub events: PathBuf,
     /// The commands it runs.
-    pub processes: Processes,
+    pub processes: Arc<Processes>,
+    /// The health checks it runs.
+    pub health: HealthChecks,
+    /// Places for batches.
+    pub batches: Semaphore,
     /// The program's output, where init keeps any.
     pub output: Option<Arc<ProgramOutput>>,
     /// Connections on their way to the host.
@@ -68,11 +79,14 @@ impl Agent {
             Address::Vsock(_) => true,
             Address::Unix(_) => false,
         };
+        let processes = Arc::new(Processes::new(in_vm).map_err(StartError::OpenFiles)?);
         Ok(Agent {
             boot_id: config.boot_id,
             token: config.token,
+            health: HealthChecks::resume(Arc::clone(&processes), events.with_file_name(HEALTH_FILE)),
             events,
-            processes: Processes::new(in_vm).map_err(StartError::OpenFiles)?,
+            processes,
+            batches: Semaphore::new(MAX_BATCHES),
             power: PowerSwitch::find(in_vm, output.is_some()),
             output,
             waiting: Arc::default(),

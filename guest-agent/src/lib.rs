@@ -3,6 +3,7 @@
 //! ```text
 //! listen ─► server ─► session (hello, token, version) ─► op (a file an operation)
 //!                        │ wire, deframer                  ├─► process          commands, supervised by pidfd
+//!                        ▼                                 ├─► health           checks, again and again
 //!                        ▼                                 ├─► program_output   pipes and memfds from init
 //!                      socket ◄──────────────────── bulk ◄─┴─► firstlight_tree  files, on threads that may block
 //! ```
@@ -13,9 +14,11 @@
 
 pub mod agent;
 pub mod bulk;
+pub mod clock;
 pub mod config;
 pub mod deframer;
 pub mod failure;
+pub mod health;
 pub mod journal;
 pub mod listen;
 pub mod op;
@@ -26,5 +29,6 @@ pub mod ready;
 pub mod server;
 pub mod session;
 pub mod sys;
+pub mod system_file;
 pub mod teardown;
 pub mod wire;

@@ -20,7 +20,7 @@ pub enum Operation {
     Pause,
     /// Let it go on.
     Resume,
-    /// Do something in the guest through its agent.
+    /// Do something in the guest through its agent: exec, batch, probe, stats, health.
     Exec,
     /// Forget an ended VM.
     Remove,
@@ -96,7 +96,13 @@ impl Refusal {
     /// One sentence for the user, which names the VM and its state.
     #[must_use]
     pub fn message(self, operation: Operation, vm: &str, state: &State) -> String {
-        let (name, state) = (operation.name(), state.name());
+        self.message_for(operation.name(), vm, state)
+    }
+
+    /// The same of a command `name`, which is one of several that an [`Operation`] stands for.
+    #[must_use]
+    pub fn message_for(self, name: &str, vm: &str, state: &State) -> String {
+        let state = state.name();
         match self {
             Refusal::NotYet | Refusal::Ended | Refusal::Paused => {
                 format!("{name} needs a running VM, and {vm} is {state}")

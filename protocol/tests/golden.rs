@@ -5,6 +5,10 @@
 //! table.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+#![allow(unreachable_pub, reason = "the tests are one crate")]
+
+#[path = "golden/batch.rs"]
+mod batch;
 
 use std::collections::BTreeSet;
 
@@ -148,6 +152,11 @@ fn generation_1() -> Vec<Golden> {
         Error: error(Cause::Invalid("no".into())) => "046578656301062f62696e2f7801026e6f",
         Error: error(Cause::Busy("later".into())) => "046578656301062f62696e2f7802056c61746572",
         Error: AgentError { operation: "read request".into(), path: None, cause: Cause::Protocol("?".into()) } => "0c7265616420726571756573740003013f",
+        BatchRequest: batch::every_operation() => "09016101090001aa0162010901016301090207016401090301026964010141016201012f010175050165010904016601090501670109060168010907010169010908030178000101740a0b0c0d0e017901500a0b0c0d0e017a02fb901f012f0a0b0c0d0e0201fbb80b",
+        BatchRequest: batch::every_file_operation() => "050161010909022f72017001016201090a022f720170010161016301090b022f72017001fbed01016401090c022f7201700100016501090d022f7201700174010201fbb80b",
+        Batch: batch::every_file_answer() => "030161fb2c01000800fba401010203040a0607080101740162fb2c01000901016e00fba401010203040a060708010163fb2c01000a",
+        Batch: batch::every_outcome() => "080161fb2c01000001aa0162fb2c010002016c0163fb2c010003000300016f010165000164fb2c0101026f7001022f7000040165fb2c0102000166fb2c0102010167fb2c010301016f010165000168fb2c010300",
+        Batch: batch::every_answer() => "050161fb2c010001017601016b0168016202030162fb2c0100040102030405060708090a0b0c0d0101640e0f10111201012f016513141501016c1e1f202128292a2b0132333409353637093c3d3e093f40410946474809494a4b090150015100520163fb2c010005016801016501016d030101016102000a000202016501fd000000000000000000000000000002016501016e0164fb2c01000601760102016b01620178010169016e01700165fb2c01000703040163000102010103040164016301010201010304016401630201020101030401640163030102010103040164",
     };
     table.extend(files::generation_1());
     table.extend(forward::generation_1());
@@ -156,7 +165,7 @@ fn generation_1() -> Vec<Golden> {
 }
 
 /// Every kind with its number.
-const NUMBERS: [(Kind, u16); 55] = [
+const NUMBERS: [(Kind, u16); 57] = [
     (Kind::Hello, 1),
     (Kind::Welcome, 2),
     (Kind::Refusal, 3),
@@ -195,6 +204,8 @@ const NUMBERS: [(Kind, u16); 55] = [
     (Kind::CopyData, 43),
     (Kind::CopyEnd, 44),
     (Kind::CopyDone, 45),
+    (Kind::BatchRequest, 80),
+    (Kind::Batch, 81),
     (Kind::ForwardRequest, 112),
     (Kind::ForwardConnected, 113),
     (Kind::ForwardBytes, 114),

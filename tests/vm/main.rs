@@ -9,6 +9,7 @@
 //! | [`network`] | bytes cross the network; addresses and names are set |
 //! | [`sentinels`] | what a program prints is never believed |
 //! | [`agent`] | exec, the agent's death, and boots without one |
+//! | [`batch`] | batch, probe, stats, health, `inspect --live` |
 //! | [`files`] | files into a VM and out of it, and copies that end too early |
 //! | [`forward`] | connections carried into the guest, out of it, and to whatever listens there |
 //! | [`sync`] | directories made alike, both ways |
@@ -19,6 +20,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod agent;
+mod batch;
 mod boot;
 mod failure;
 mod files;

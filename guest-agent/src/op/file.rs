@@ -30,7 +30,7 @@ pub async fn run(writer: &mut FrameWriter, id: u64, kind: Kind, payload: &[u8]) 
     answer(writer, id, kind, result).await
 }
 
-/// Runs `operation` where it may block. `()` is no bytes, which is the answer of those that have nothing to say.
+/// [`perform`], and the answer's bytes. `()` is no bytes, which is the answer of those that have nothing to say.
 async fn encoded<Q, A>(
     request: Q,
     operation: fn(&Q) -> Result<A, Error>,
@@ -40,8 +40,20 @@ where
     Q: Send + 'static,
     A: Send + 'static,
 {
+    Ok(encode(&perform(request, operation).await?))
+}
+
+/// Does what `request` asks for where it may block. Given up, it goes on to its end.
+///
+/// # Errors
+/// The operation's own.
+pub(super) async fn perform<Q, A>(request: Q, operation: fn(&Q) -> Result<A, Error>) -> Result<A, AgentError>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+{
     let done = spawn_blocking(move || operation(&request)).await;
     // It is lost only when the agent ends, and the connection with it.
     let done = done.map_err(|_| failure::busy("run", "the agent ends"))?;
-    Ok(encode(&done?))
+    Ok(done?)
 }

@@ -7,18 +7,24 @@
 //! | --- | --- |
 //! | [`status`], [`events`] | unary |
 //! | [`file`] | unary, on a thread of their own because they wait for the disk |
+//! | [`stats`], [`network`], [`versions`] | unary, in a batch only |
+//! | [`batch`] | many of them at once; it alone waits, to a deadline |
 //! | [`shutdown`] | unary, acting after its answer |
 //! | [`exec`], [`output`], [`copy`], [`sync`], [`forward`] | streams |
 
+pub mod batch;
 pub mod copy;
 pub mod events;
 pub mod exec;
 pub mod file;
 pub mod forward;
+pub mod network;
 pub mod output;
 pub mod shutdown;
+pub mod stats;
 pub mod status;
 pub mod sync;
+pub mod versions;
 
 use firstlight_protocol::codec::{self, CodecError};
 use firstlight_protocol::message::Kind;
@@ -46,6 +52,10 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
             let events = events::answer(agent, &codec::decode(&payload)?);
             let events = events.map(|events| codec::encode(&events));
             answer(&mut connection.writer, id, Kind::Events, events).await
+        }
+        Kind::BatchRequest => {
+            let batch = batch::answer(agent, &codec::decode(&payload)?).await;
+            answer(&mut connection.writer, id, Kind::Batch, batch.map(|batch| codec::encode(&batch))).await
         }
         Kind::ShutdownRequest => shutdown::run(agent, connection, id, &codec::decode(&payload)?).await,
         Kind::ExecRequest => exec::run(agent, connection, id, &codec::decode(&payload)?).await,
@@ -99,6 +109,7 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::TreeItems
         | Kind::TreeEnd
         | Kind::AmendDone
+        | Kind::Batch
         | Kind::Error => {
             Err(SessionError::Unexpected { kind: header.kind, expected: "a host sends requests" })
         }

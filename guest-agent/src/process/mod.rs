@@ -10,6 +10,7 @@
 //! agent never collects a child that is not its own.
 
 mod cgroup;
+mod collect;
 mod command;
 mod identity;
 mod pipe;
@@ -29,6 +30,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::failure;
 use crate::sys::{self, SpawnStep};
 use cgroup::{Cgroup, Cgroups};
+pub use collect::{Allowance, Limit};
 pub use command::path_of;
 pub use pipe::{InputPipe, OutputPipe};
 pub use supervise::Group;

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`hello`] | readiness, tokens, versions, too many connections |
 //! | [`requests`] | ping, status, events, shutdown |
+//! | [`batch`] | many operations in one frame |
+//! | [`health`] | health checks, across the agent's death |
 //! | [`exec`] | what a command gets, gives and how it ends |
 //! | [`files`] | looking at files, and changing their names |
 //! | [`copy`] | copying files in bulk, and copies that end too early |
@@ -17,11 +19,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 #![allow(unreachable_pub, reason = "the tests are one crate, and pub(crate) everywhere would say nothing")]
 
+mod batch;
 mod common;
 mod copy;
 mod exec;
 mod files;
 mod forward;
+mod health;
 mod hello;
 mod hostile;
 mod load;

@@ -6,6 +6,7 @@ use firstlight_protocol::codec;
 use firstlight_protocol::frame::{HEADER_LEN, Header, MAX_PAYLOAD};
 use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::message::Kind;
+use firstlight_protocol::message::batch::{Batch, BatchRequest, ItemResult, Outcome};
 use firstlight_protocol::message::error::{AgentError, Cause};
 use firstlight_protocol::message::exec::{ExecEnd, ExecOutcome, ExecRequest, ExecStarted, SignalRequest};
 use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
@@ -235,4 +236,56 @@ async fn a_command_s_streams_and_end_come_in_order() {
     for event in expected {
         assert_eq!(output.next().await.unwrap(), event);
     }
+}
+
+/// Answers one batch with errors, and gives its items' ids once the connection has ended: no other frame came before.
+async fn serve_one_batch(mut script: Script) -> Vec<String> {
+    let (header, payload) = script.hear().await;
+    assert_eq!(header.kind, Kind::BatchRequest);
+    let request: BatchRequest = codec::decode(&payload).unwrap();
+    let ids: Vec<String> = request.items.into_iter().map(|item| item.id).collect();
+    let error = AgentError { operation: "test".into(), path: None, cause: Cause::Busy("scripted".into()) };
+    let result =
+        |id: &String| ItemResult { id: id.clone(), elapsed_us: 1, outcome: Outcome::Error(error.clone()) };
+    script.say(Kind::Batch, header.id, &Batch { results: ids.iter().map(result).collect() }).await;
+    assert_eq!(script.0.read(&mut [0]).await.unwrap(), 0, "one frame is enough");
+    ids
+}
+
+#[tokio::test]
+async fn all_that_a_guest_says_of_itself_is_one_frame_there_and_one_back() {
+    let (connection, script) = connected().await;
+    let agent = tokio::spawn(serve_one_batch(script));
+    let client = Client::new(connection);
+    let gathered = bundle::gather(&client).await.unwrap();
+    assert_eq!(gathered.versions, bundle::Leg::Error("test: scripted".into()));
+    drop(client);
+    assert_eq!(agent.await.unwrap(), ["status", "health", "stats", "network", "versions"]);
+}
+
+#[tokio::test]
+async fn all_checks_of_a_probe_are_one_frame_there_and_one_back() {
+    let (connection, script) = connected().await;
+    let agent = tokio::spawn(serve_one_batch(script));
+    let client = Client::new(connection);
+    let checks = [probe::Check::built_in(), vec!["own=true".parse().unwrap()]].concat();
+    let findings = probe::Probe::new(checks, Duration::from_secs(1)).unwrap().run(&client).await.unwrap();
+    let unknown = probe::Outcome::Unknown { cause: "test: scripted".into() };
+    assert!(findings.len() == 6 && findings.iter().all(|finding| finding.outcome == unknown), "{findings:?}");
+    drop(client);
+    assert_eq!(agent.await.unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn results_of_other_items_are_a_broken_protocol() {
+    let (connection, mut script) = connected().await;
+    let agent = tokio::spawn(async move {
+        let (header, _) = script.hear().await;
+        script.say(Kind::Batch, header.id, &Batch { results: Vec::new() }).await;
+        script
+    });
+    let client = Client::new(connection);
+    let error = bundle::gather(&client).await.err().unwrap();
+    assert!(matches!(error, Error::Protocol(_)), "{error}");
+    drop(agent.await.unwrap());
 }

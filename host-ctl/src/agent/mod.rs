@@ -6,6 +6,7 @@
 //!  Connection  hello, token, version; then frames in both directions
 //!      │
 //!      ├── Client       unary requests, many at a time, paired by id
+//!      │     └── batch  many operations in one request; probe and bundle are made of it
 //!      ├── exec         one command with its streams; takes the connection for itself
 //!      └── forward      one carried connection, guest listener or list of ports; likewise
 //! ```
@@ -13,9 +14,14 @@
 //! Streams take a connection each, so the transport's own flow control does the work and no request waits behind
 //! bulk data.
 
+pub mod batch;
+pub mod bundle;
 pub mod connection_pool;
 pub mod exec;
+pub mod file_view;
 pub mod forward;
+pub mod probe;
+pub mod rates;
 pub mod transport;
 
 mod client;

@@ -50,8 +50,13 @@ impl From<ClientError> for Failure {
 
 /// Refuses an operation that the VM's state does not allow.
 pub(super) fn require(operation: Operation, view: &VmView) -> Result<(), Failure> {
+    require_for(operation.name(), operation, view)
+}
+
+/// [`require`], for the command `name`.
+pub(super) fn require_for(name: &str, operation: Operation, view: &VmView) -> Result<(), Failure> {
     check(operation, &view.state, view.skip_guest_agent).map_err(|refusal| {
-        let message = refusal.message(operation, &view.name, &view.state);
+        let message = refusal.message_for(name, &view.name, &view.state);
         let code = match refusal {
             Refusal::NotYet | Refusal::Ended | Refusal::Paused | Refusal::Active | Refusal::NoAgent => {
                 Code::WrongState

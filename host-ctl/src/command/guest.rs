@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use clap::Args;
-use firstlight_host_ctl::agent::{Connection, Unary};
+use firstlight_host_ctl::agent::{Client, Connection, Unary};
 use firstlight_host_ctl::monitor::client;
 use firstlight_host_ctl::operation::Operation;
 use firstlight_host_ctl::vm::{Store, VmDir};
 use firstlight_protocol::message::file::Place;
 use tokio::time::Instant;
 
-use super::explain::{agent_failure, require};
+use super::explain::{agent_failure, require, require_for};
 use crate::cli::resolved::Context;
 use crate::output::{Code, Failure};
 
@@ -57,6 +57,13 @@ impl Guest {
         let answer = self.connection.request(request, Instant::now() + ANSWER_TIMEOUT).await;
         answer.map_err(|error| agent_failure(&error, &self.name))
     }
+}
+
+/// A client for the requests of the command `command`, which needs a running VM with an agent.
+pub(super) async fn requests(vm: &VmDir, command: &str) -> Result<Client, Failure> {
+    client::ensure(vm).await?;
+    require_for(command, Operation::Exec, &vm.view()?)?;
+    Ok(Client::new(connect(vm).await?))
 }
 
 async fn connect(vm: &VmDir) -> Result<Connection, Failure> {

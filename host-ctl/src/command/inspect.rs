@@ -1,11 +1,14 @@
-//! `inspect NAME...`
+//! `inspect [--live] NAME...`
 
 use clap::Args;
+use firstlight_host_ctl::agent::bundle::{self, Bundle};
 use firstlight_host_ctl::monitor::client;
-use firstlight_host_ctl::vm::Store;
+use firstlight_host_ctl::vm::{Store, VmDir};
+use serde::Serialize;
 
+use super::explain::agent_failure;
+use super::guest;
 use super::last_known::LastKnown;
-
 use crate::cli::resolved::Context;
 use crate::output::{self, Failure, Format};
 
@@ -17,6 +20,27 @@ pub(crate) struct Inspect {
     /// Names, or unique beginnings of ids
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+
+    /// Ask the guest too: its status, health, stats, network and versions, in one round trip
+    #[arg(long)]
+    live: bool,
+}
+
+/// What is shown of one VM.
+#[derive(Serialize)]
+struct Inspected {
+    #[serde(flatten)]
+    known: LastKnown,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live>,
+}
+
+/// What the guest says of itself. That it cannot be asked is no failure: what the host knows is shown all the same.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Live {
+    Answered(Box<Bundle>),
+    Unanswered { error: String },
 }
 
 impl Inspect {
@@ -26,12 +50,25 @@ impl Inspect {
         for name in &self.names {
             let vm = store.resolve(name)?;
             client::ensure(&vm).await?;
-            views.push(LastKnown::of(&vm)?);
+            let known = LastKnown::of(&vm)?;
+            let live = if self.live { Some(ask(&vm).await) } else { None };
+            views.push(Inspected { known, live });
         }
         match views.as_slice() {
             [view] => show(view, context),
             views => show(&views, context),
         }
+    }
+}
+
+async fn ask(vm: &VmDir) -> Live {
+    let asked = async {
+        let client = guest::requests(vm, "inspect --live").await?;
+        bundle::gather(&client).await.map_err(|error| agent_failure(&error, &vm.spec().name))
+    };
+    match asked.await {
+        Ok(bundle) => Live::Answered(Box::new(bundle)),
+        Err(failure) => Live::Unanswered { error: failure.message().to_owned() },
     }
 }
 

@@ -1,5 +1,6 @@
 //! A file a command: its arguments, and what it does.
 
+mod batch;
 mod completion;
 mod cp;
 mod doctor;
@@ -9,6 +10,7 @@ mod explain;
 mod file;
 mod forward;
 mod guest;
+mod health;
 mod inspect;
 mod kill;
 mod last_known;
@@ -17,11 +19,13 @@ mod man;
 mod metrics;
 mod monitor;
 mod pause;
+mod probe;
 mod ps;
 mod rm;
 mod run;
 mod several;
 mod start;
+mod stats;
 mod stop;
 mod sync;
 mod wait;
@@ -41,12 +45,16 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     Wait(wait::Wait),
     Exec(exec::Exec),
+    Batch(batch::Batch),
+    Probe(probe::Probe),
     Cp(cp::Cp),
     File(file::File),
     Sync(sync::Sync),
     Forward(forward::Forward),
     Logs(logs::Logs),
     Events(events::Events),
+    Stats(stats::Stats),
+    Health(health::Health),
     Start(start::Start),
     Stop(stop::Stop),
     Kill(kill::Kill),
@@ -73,8 +81,12 @@ impl Command {
             Command::Wait(wait) => wait.run(context).await.map(done),
             Command::Sync(sync) => sync.run(context).await.map(done),
             Command::Forward(forward) => forward.run(context).await.map(done),
+            Command::Batch(batch) => batch.run(context).await.map(done),
+            Command::Probe(probe) => probe.run(context).await.map(done),
             Command::Logs(logs) => logs.run(context).await.map(done),
             Command::Events(events) => events.run(context).await.map(done),
+            Command::Stats(stats) => stats.run(context).await.map(done),
+            Command::Health(health) => health.run(context).await.map(done),
             Command::Start(start) => start.run(context).await.map(done),
             Command::Stop(stop) => stop.run(context).await.map(done),
             Command::Kill(kill) => kill.run(context).await.map(done),

@@ -34,6 +34,15 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     bytes(text.as_bytes())
 }
 
+/// Moves the cursor home and clears what follows it. Source: `console_codes(4)`.
+const REDRAW: &str = "\x1b[H\x1b[J";
+
+/// Writes text in the place of what is on the terminal; after what was written where stdout is none.
+pub(crate) fn screen(page: &str) -> Result<(), Failure> {
+    let redraw = if io::stdout().is_terminal() { REDRAW } else { "" };
+    text(&format!("{redraw}{page}"))
+}
+
 /// Writes one line to stdout.
 pub(crate) fn line(line: impl std::fmt::Display) -> Result<(), Failure> {
     text(&format!("{line}\n"))

@@ -18,16 +18,16 @@ pub(crate) fn elapsed(elapsed: Duration) -> String {
     format!("{:.1}s", elapsed.as_secs_f64())
 }
 
-/// Bytes in the unit people would choose, of the binary ones.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let scale = usize::try_from(bytes.ilog2() / 10 - 1).map_or(0, |scale| scale.min(UNITS.len() - 1));
-    // Tenths, rounded to the nearest.
-    let tenths = (u128::from(bytes) * 10 + (512 << (scale * 10))) >> ((scale + 1) * 10);
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[scale])
+/// A number of bytes in the largest binary unit that leaves a whole part: `512B`, `1.5KiB`, `103MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let Some(unit) = (1..=UNITS.len()).rev().find(|unit| bytes >> (10 * unit) > 0) else {
+        return format!("{bytes}B");
+    };
+    let (whole, rest) = (bytes >> (10 * unit), (bytes >> (10 * (unit - 1))) & 1023);
+    let name = UNITS[unit - 1];
+    // Three digits say enough; they are cut and not rounded, so that 1023.9 KiB is not 1024.
+    if whole >= 100 { format!("{whole}{name}") } else { format!("{whole}.{}{name}", rest * 10 / 1024) }
 }
 
 /// Guest text on one line of a terminal: control characters, which could move the cursor or change the title, are shown
@@ -51,11 +51,17 @@ mod tests {
     }
 
     #[test]
-    fn a_size_has_the_unit_people_would_choose() {
-        let sizes =
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (2_500_000, "2.4 MiB")];
-        for (bytes, text) in sizes.into_iter().chain([(3 << 30, "3.0 GiB"), (u64::MAX, "16777216.0 TiB")]) {
-            assert_eq!(size(bytes), text);
+    fn bytes_have_the_unit_people_would_choose() {
+        for (count, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.0KiB"),
+            (1536, "1.5KiB"),
+            ((1 << 20) - 1, "1023KiB"),
+            (103 << 20, "103MiB"),
+            (u64::MAX, "15.9EiB"),
+        ] {
+            assert_eq!(bytes(count), text, "{count}");
         }
     }
 

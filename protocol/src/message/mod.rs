@@ -13,6 +13,7 @@
 //! | [`output::OutputRequest`] | | [`output::OutputChunk`] from the agent, [`output::OutputAck`] from the host, [`output::OutputEnd`] last |
 //! | [`events::EventsRequest`] | [`events::Events`] | |
 //! | [`shutdown::ShutdownRequest`] | `ShutdownAccepted` (empty) | |
+//! | [`batch::BatchRequest`] | [`batch::Batch`] | |
 //! | [`file::FileStatRequest`] | [`file::FileStat`] | |
 //! | [`file::FileListRequest`] | [`file::FileList`] | |
 //! | [`file::MakeDirRequest`], [`file::RemoveRequest`], [`file::RenameRequest`] | `FileDone` (empty) | |
@@ -27,17 +28,22 @@
 //!
 //! Any request may be answered by an [`error::AgentError`] instead.
 
+pub mod batch;
 pub mod copy;
 pub mod error;
 pub mod events;
 pub mod exec;
 pub mod file;
 pub mod forward;
+pub mod health;
 pub mod hello;
+pub mod network;
 pub mod output;
 pub mod shutdown;
+pub mod stats;
 pub mod status;
 pub mod sync;
+pub mod versions;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
@@ -149,6 +155,11 @@ kinds! {
     CopyEnd = 44,
     /// [`copy::Totals`]: the destination is in place.
     CopyDone = 45,
+
+    /// [`batch::BatchRequest`].
+    BatchRequest = 80,
+    /// [`batch::Batch`].
+    Batch = 81,
 
     /// [`forward::ForwardRequest`].
     ForwardRequest = 112,

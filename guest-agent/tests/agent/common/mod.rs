@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -44,6 +44,16 @@ impl Agent {
     pub fn start_with(output: Option<&ProgramPipes>) -> Agent {
         let directory = TempDir::new().unwrap();
         let (child, ready) = spawn(&directory, output);
+        assert_eq!(ready, "READY=1\n");
+        Agent { child, directory }
+    }
+
+    /// Starts an agent in a directory in which `prepare` has left something for it.
+    #[track_caller]
+    pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Agent {
+        let directory = TempDir::new().unwrap();
+        prepare(directory.path());
+        let (child, ready) = spawn(&directory, None);
         assert_eq!(ready, "READY=1\n");
         Agent { child, directory }
     }

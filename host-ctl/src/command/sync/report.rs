@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle as BarStyle};
 use serde::Serialize;
 
 use crate::cli::resolved::ProgressStyle;
-use crate::output::text::{printable, size};
+use crate::output::text::{bytes, printable};
 use crate::output::{self, Failure, Format};
 
 /// How often the bar is drawn anew while nothing moves.
@@ -56,10 +56,10 @@ impl<'a> Summary<'a> {
         format!(
             "{sent} {}, {}; {remove} {}; in all {}, {}",
             files(self.files),
-            size(self.bytes),
+            bytes(self.bytes),
             self.removed,
             files(self.total_files),
-            size(self.total_bytes)
+            bytes(self.total_bytes)
         )
     }
 }
