@@ -58,9 +58,12 @@ pub(super) fn require_for(name: &str, operation: Operation, view: &VmView) -> Re
     check(operation, &view.state, view.skip_guest_agent).map_err(|refusal| {
         let message = refusal.message_for(name, &view.name, &view.state);
         let code = match refusal {
-            Refusal::NotYet | Refusal::Ended | Refusal::Paused | Refusal::Active | Refusal::NoAgent => {
-                Code::WrongState
-            }
+            Refusal::NotYet
+            | Refusal::Ended
+            | Refusal::Ending
+            | Refusal::Paused
+            | Refusal::Active
+            | Refusal::NoAgent => Code::WrongState,
             Refusal::Unknown => Code::Unreachable,
         };
         Failure::new(code, message).of_vm(&view.name).hint(refusal.hint(&view.name))
