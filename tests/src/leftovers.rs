@@ -28,6 +28,10 @@ pub fn processes(dir: &Path) -> Vec<String> {
             continue;
         }
         let cmdline = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        // A process that is past its last instruction has no memory left to show, and needs no one to end it.
+        if cmdline.is_empty() {
+            continue;
+        }
         let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
         let cwd = fs::read_link(entry.path().join("cwd")).unwrap_or_default();
         if names_dir(&cmdline) || names_dir(&environ) || cwd.starts_with(dir) {
