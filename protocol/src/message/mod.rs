@@ -13,12 +13,19 @@
 //! | [`output::OutputRequest`] | | [`output::OutputChunk`] from the agent, [`output::OutputAck`] from the host, [`output::OutputEnd`] last |
 //! | [`events::EventsRequest`] | [`events::Events`] | |
 //! | [`shutdown::ShutdownRequest`] | `ShutdownAccepted` (empty) | |
+//! | [`file::FileStatRequest`] | [`file::FileStat`] | |
+//! | [`file::FileListRequest`] | [`file::FileList`] | |
+//! | [`file::MakeDirRequest`], [`file::RemoveRequest`], [`file::RenameRequest`] | `FileDone` (empty) | |
+//! | [`copy::PullRequest`] | | [`copy::Entry`] and `CopyData` from the agent, `CopyEnd` last |
+//! | [`copy::PushRequest`] | | [`copy::Entry`] and `CopyData` from the host, `CopyEnd` last; then `CopyDone` from the agent |
 //!
 //! Any request may be answered by an [`error::AgentError`] instead.
 
+pub mod copy;
 pub mod error;
 pub mod events;
 pub mod exec;
+pub mod file;
 pub mod hello;
 pub mod output;
 pub mod shutdown;
@@ -105,4 +112,33 @@ kinds! {
     ShutdownAccepted = 23,
     /// [`error::AgentError`].
     Error = 24,
+
+    /// [`file::FileStatRequest`].
+    FileStatRequest = 32,
+    /// [`file::FileStat`].
+    FileStat = 33,
+    /// [`file::FileListRequest`].
+    FileListRequest = 34,
+    /// [`file::FileList`].
+    FileList = 35,
+    /// [`file::MakeDirRequest`].
+    MakeDirRequest = 36,
+    /// [`file::RemoveRequest`].
+    RemoveRequest = 37,
+    /// [`file::RenameRequest`].
+    RenameRequest = 38,
+    /// Empty: what was asked for is done.
+    FileDone = 39,
+    /// [`copy::PullRequest`].
+    PullRequest = 40,
+    /// [`copy::PushRequest`].
+    PushRequest = 41,
+    /// [`copy::Entry`].
+    CopyEntry = 42,
+    /// Raw bytes of the file whose entry came last.
+    CopyData = 43,
+    /// [`copy::Totals`]: the source has been sent whole.
+    CopyEnd = 44,
+    /// [`copy::Totals`]: the destination is in place.
+    CopyDone = 45,
 }
