@@ -1,0 +1,35 @@
+//! Trees of files as streams of entries (`protocol::message::copy`): read from a directory, written into one, and
+//! nowhere else.
+//!
+//! ```text
+//!  Root ── openat2(2): every path stays inside
+//!   │
+//!   ├── source   walks a file or directory ──► Entry, bytes, Entry, … ──► Outlet (a connection, an archive)
+//!   └── Sink     takes entries and bytes: a file is seen under its name only once it is whole
+//!         ├── placement   where a source lands, after the rules of docker cp   (pure)
+//!         ├── file        an unnamed file, then one link or rename
+//!         └── staging     a new directory under another name, then one rename
+//! ```
+//!
+//! [`manage`] is what is done to single names: stat, list, make, remove, rename.
+//!
+//! Guest agent and host share it, because a copy does the same at both ends. Nothing here waits for a peer; everything
+//! blocks on the file system, so callers give it a thread.
+
+pub mod manage;
+
+mod attributes;
+mod error;
+mod metadata;
+mod names;
+mod remove;
+mod root;
+mod sink;
+mod source;
+mod sparse;
+
+pub use error::Error;
+pub use metadata::is_root;
+pub use root::Root;
+pub use sink::Sink;
+pub use source::{Outlet, Reading, send};
