@@ -24,7 +24,8 @@ pub const MAX_EXTENTS: usize = 4096;
 /// The longest path of an entry in bytes, and the longest target of a symbolic link: `PATH_MAX` less its NUL.
 pub const MAX_PATH: usize = 4095;
 
-/// Directories inside one another that a copy enters; each is an open descriptor of the sender.
+/// Names in a path below the source, at most: each directory entered is an open descriptor of the sender, and one whose
+/// metadata the receiver still has to set.
 pub const MAX_DEPTH: usize = 256;
 
 /// Copy a source of the guest to the host. The agent answers with the stream.
@@ -186,7 +187,8 @@ fn is_text(path: &[u8]) -> bool {
 /// Whether a path is relative and made of names alone.
 fn is_below(path: &[u8]) -> bool {
     let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
-    is_text(path) && path.split(|byte| *byte == b'/').all(is_name)
+    let names = || path.split(|byte| *byte == b'/');
+    is_text(path) && names().all(is_name) && names().count() <= MAX_DEPTH
 }
 
 fn are_ordered(extents: &[Extent], size: u64) -> bool {
