@@ -17,6 +17,13 @@ use crate::program_output::{AdoptError, ProgramOutput};
 /// descriptors, and the agent must not eat the VM it serves.
 const MAX_SESSIONS: usize = 256;
 
+/// Copies at one time. Each has a thread and half a megabyte of buffers; one more is refused with `Busy`.
+const MAX_COPIES: usize = 16;
+
+/// Threads for what waits for the disk: one for each copy, and some that are left for short operations whatever the copies
+/// do. When those are busy too, the next operation waits for one.
+pub const MAX_BLOCKING_THREADS: usize = MAX_COPIES + 8;
+
 /// The agent cannot serve this boot.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -44,6 +51,7 @@ pub struct Agent {
     /// How to end the VM, if there is one to end.
     pub power: Option<PowerSwitch>,
     sessions: Arc<Semaphore>,
+    copies: Arc<Semaphore>,
 }
 
 impl Agent {
@@ -65,6 +73,7 @@ impl Agent {
             power: PowerSwitch::find(in_vm, output.is_some()),
             output,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
+            copies: Arc::new(Semaphore::new(MAX_COPIES)),
         })
     }
 
@@ -72,5 +81,11 @@ impl Agent {
     #[must_use]
     pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.sessions).try_acquire_owned().ok()
+    }
+
+    /// A place for one more copy, or `None` when all are taken.
+    #[must_use]
+    pub fn admit_copy(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.copies).try_acquire_owned().ok()
     }
 }

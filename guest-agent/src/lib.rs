@@ -3,8 +3,8 @@
 //! ```text
 //! listen ─► server ─► session (hello, token, version) ─► op (a file an operation)
 //!                        │ wire, deframer                  ├─► process          commands, supervised by pidfd
-//!                        ▼                                 └─► program_output   pipes and memfds from init
-//!                      socket
+//!                        ▼                                 ├─► program_output   pipes and memfds from init
+//!                      socket ◄──────────────────── bulk ◄─┴─► firstlight_tree  files, on threads that may block
 //! ```
 //!
 //! Init starts it with two descriptors in its environment: [`config`] says what to serve, [`ready`] tells init when it
@@ -12,6 +12,7 @@
 //! the bounds that `session`, `agent` and `process` name.
 
 pub mod agent;
+pub mod bulk;
 pub mod config;
 pub mod deframer;
 pub mod failure;

@@ -4,8 +4,9 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use firstlight_guest_agent::agent::Agent;
+use firstlight_guest_agent::agent::{Agent, MAX_BLOCKING_THREADS};
 use firstlight_guest_agent::listen::{Address, Listener};
 use firstlight_guest_agent::options::Options;
 use firstlight_guest_agent::ready::Announcement;
@@ -27,13 +28,25 @@ fn main() -> ExitCode {
 /// Half of the smallest buffer that bulk bytes go through; everything else the agent allocates is far smaller.
 const BUFFER_BYTES: i32 = 16 * 1024;
 
+/// Of the threads that wait for the disk. Nothing recurses on them; the largest thing on their stacks is a path.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// How long such a thread waits for more to do. The next one is soon made, and an idle agent should be small.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 fn run() -> Result<(), Box<dyn Error>> {
     sys::return_buffers_from(BUFFER_BYTES);
     let options = Options::parse(std::env::args_os().skip(1))?;
     let config = config::load(options.config.as_deref())?;
     let announcement = Announcement::from_environment()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    runtime.block_on(async {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_stack_size(STACK_BYTES)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
+        .build()?;
+    let ended = runtime.block_on(async {
         let address = options.unix_socket.map_or(Address::Vsock(config.port), Address::Unix);
         let agent = Arc::new(Agent::new(config, &address, options.events)?);
         let termination = Termination::catch()?;
@@ -51,7 +64,10 @@ fn run() -> Result<(), Box<dyn Error>> {
             never = server::serve(Arc::clone(&agent), listener) => match never {},
             ended = end => ended,
         }
-    })
+    });
+    // A copy under way waits for its host; the VM does not.
+    runtime.shutdown_background();
+    ended
 }
 
 /// SIGTERM as something to wait for.

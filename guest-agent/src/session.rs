@@ -42,6 +42,9 @@ pub enum SessionError {
         /// What would have made sense.
         expected: &'static str,
     },
+    /// A stream failed while the peer was still sending, and it has been told. What it sends next has no meaning.
+    #[error("a stream was abandoned")]
+    Abandoned,
     /// The peer was refused at its hello, and has been told.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -111,7 +114,7 @@ async fn serve(agent: &Agent, connection: &mut Connection) -> Result<(), Session
 /// Tells the peer why its connection closes, if it can still understand.
 async fn explain(connection: &mut Connection, error: &SessionError) -> Result<(), SessionError> {
     let told_or_gone = match error {
-        SessionError::Refused(_) | SessionError::Wire(WireError::Io { .. }) => true,
+        SessionError::Refused(_) | SessionError::Abandoned | SessionError::Wire(WireError::Io { .. }) => true,
         SessionError::Wire(_) | SessionError::Message(_) | SessionError::Unexpected { .. } => false,
     };
     if told_or_gone || !connection.writer.is_between_frames() {

@@ -26,7 +26,7 @@ pub enum WireError {
     /// A system call on the socket failed, most often because the peer went away.
     #[error("{operation} the connection: {source}")]
     Io {
-        /// `read` or `write`.
+        /// `read`, `write` or `duplicate`.
         operation: &'static str,
         /// Why.
         source: io::Error,
@@ -85,6 +85,15 @@ impl Connection {
             FrameReader { socket: Arc::clone(&socket), deframer: Deframer::new(max_payload), deadline: None };
         Connection { reader, writer: FrameWriter { socket, inside_frame: false } }
     }
+
+    /// The socket once more, for a thread that sends or receives bulk data while no task uses the connection.
+    ///
+    /// # Errors
+    /// When no descriptor is free.
+    pub fn duplicate_socket(&self) -> Result<OwnedFd, WireError> {
+        let socket = self.writer.socket.0.get_ref().try_clone();
+        socket.map_err(|source| WireError::Io { operation: "duplicate", source })
+    }
 }
 
 /// The reading direction.
@@ -126,6 +135,15 @@ impl FrameReader {
             }
             self.deadline.get_or_insert_with(|| Instant::now() + FRAME_DEADLINE);
         }
+    }
+}
+
+impl FrameReader {
+    /// Reads and forgets whatever still comes, until the peer closes the connection. Closing first would make the
+    /// kernel tell the peer of the unread bytes, in the place of our last words.
+    pub async fn discard(&mut self) {
+        let mut bytes = vec![0; 64 * 1024];
+        while self.socket.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
     }
 }
 

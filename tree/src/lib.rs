@@ -29,6 +29,7 @@ mod source;
 mod sparse;
 
 pub use error::Error;
+pub use rustix::io::Errno;
 pub use metadata::is_root;
 pub use root::Root;
 pub use sink::Sink;

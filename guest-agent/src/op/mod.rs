@@ -6,11 +6,14 @@
 //! | operation | is |
 //! | --- | --- |
 //! | [`status`], [`events`] | unary |
+//! | [`file`] | unary, on a thread of their own because they wait for the disk |
 //! | [`shutdown`] | unary, acting after its answer |
-//! | [`exec`], [`output`] | streams |
+//! | [`exec`], [`output`], [`copy`] | streams |
 
+pub mod copy;
 pub mod events;
 pub mod exec;
+pub mod file;
 pub mod output;
 pub mod shutdown;
 pub mod status;
@@ -45,6 +48,13 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         Kind::ShutdownRequest => shutdown::run(agent, connection, id, &codec::decode(&payload)?).await,
         Kind::ExecRequest => exec::run(agent, connection, id, &codec::decode(&payload)?).await,
         Kind::OutputRequest => output::run(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::FileStatRequest
+        | Kind::FileListRequest
+        | Kind::MakeDirRequest
+        | Kind::RemoveRequest
+        | Kind::RenameRequest => file::run(&mut connection.writer, id, header.kind, &payload).await,
+        Kind::PullRequest => copy::pull(agent, connection, id, codec::decode(&payload)?).await,
+        Kind::PushRequest => copy::push(agent, connection, id, codec::decode(&payload)?).await,
         // They crossed the end of their stream on the wire, and mean nothing any more.
         Kind::Stdin | Kind::StdinEnd | Kind::SignalRequest | Kind::OutputAck => Ok(()),
         Kind::Hello
@@ -60,6 +70,13 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::OutputEnd
         | Kind::Events
         | Kind::ShutdownAccepted
+        | Kind::FileStat
+        | Kind::FileList
+        | Kind::FileDone
+        | Kind::CopyEntry
+        | Kind::CopyData
+        | Kind::CopyEnd
+        | Kind::CopyDone
         | Kind::Error => {
             Err(SessionError::Unexpected { kind: header.kind, expected: "a host sends requests" })
         }

@@ -5,6 +5,8 @@
 //! | [`hello`] | readiness, tokens, versions, too many connections |
 //! | [`requests`] | ping, status, events, shutdown |
 //! | [`exec`] | what a command gets, gives and how it ends |
+//! | [`files`] | looking at files, and changing their names |
+//! | [`copy`] | copying files in bulk, and copies that end too early |
 //! | [`load`] | many commands, slow and vanished hosts |
 //! | [`output`] | the program's output, across the agent's death |
 //! | [`hostile`] | bytes that are no protocol |
@@ -14,7 +16,9 @@
 #![allow(unreachable_pub, reason = "the tests are one crate, and pub(crate) everywhere would say nothing")]
 
 mod common;
+mod copy;
 mod exec;
+mod files;
 mod hello;
 mod hostile;
 mod load;

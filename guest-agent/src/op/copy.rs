@@ -1,0 +1,137 @@
+//! Copying files in bulk, either way.
+//!
+//! ```text
+//!  pull   firstlight_tree::send ──► BulkWriter ──► socket          on a thread, which has the connection meanwhile
+//!  push   socket ──► BulkReader ──► firstlight_tree::Sink          likewise
+//! ```
+//!
+//! What a push has not shown under its name yet is gone when the host leaves before the end, and when the agent is
+//! killed: `docs/decisions/0010-file-copy.md`.
+
+use std::time::Duration;
+
+use firstlight_protocol::codec;
+use firstlight_protocol::message::Kind;
+use firstlight_protocol::message::copy::{PullRequest, PushRequest, Totals};
+use firstlight_protocol::message::error::AgentError;
+use firstlight_tree::{Error, Root, Sink, send};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::agent::Agent;
+use crate::bulk::{BulkReader, BulkWriter, Piece};
+use crate::failure;
+use crate::session::SessionError;
+use crate::wire::{Connection, WireError};
+
+/// How long a host may take to notice that its push has failed. Until then what it sends is read and forgotten.
+const NOTICE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Sends a file or directory to the host. The connection serves further requests after it.
+///
+/// # Errors
+/// [`SessionError`] when the host went away.
+pub async fn pull(
+    agent: &Agent,
+    connection: &mut Connection,
+    id: u64,
+    request: PullRequest,
+) -> Result<(), SessionError> {
+    let Some(_place) = agent.admit_copy() else {
+        return Ok(connection.writer.send(Kind::Error, id, &codec::encode(&too_many())?).await?);
+    };
+    let socket = connection.duplicate_socket()?;
+    let sent = spawn_blocking(move || {
+        let mut writer = BulkWriter::new(socket, id);
+        let PullRequest { place, follow } = request;
+        let sent = Root::open(&place).and_then(|root| send(&root, &place.path, follow, &mut writer));
+        writer.finish().map(|()| sent)
+    });
+    let (kind, payload) = match joined(sent.await)?? {
+        Ok(totals) => (Kind::CopyEnd, codec::encode(&totals)?),
+        Err(error) => (Kind::Error, codec::encode(&AgentError::from(error))?),
+    };
+    Ok(connection.writer.send(kind, id, &payload).await?)
+}
+
+/// Takes a file or directory from the host. After a success the connection serves further requests.
+///
+/// # Errors
+/// [`SessionError`] when the host went away or broke the protocol, or the copy failed.
+pub async fn push(
+    agent: &Agent,
+    connection: &mut Connection,
+    id: u64,
+    request: PushRequest,
+) -> Result<(), SessionError> {
+    let Some(_place) = agent.admit_copy() else { return abandon(connection, id, &too_many()).await };
+    let socket = connection.duplicate_socket()?;
+    let received = spawn_blocking(move || receive(BulkReader::new(socket, id), request));
+    match joined(received.await)? {
+        Ok(totals) => Ok(connection.writer.send(Kind::CopyDone, id, &codec::encode(&totals)?).await?),
+        Err(Push::Refused(error)) => abandon(connection, id, &error.into()).await,
+        Err(Push::Session(error)) => Err(error),
+    }
+}
+
+/// Why a push ended early.
+enum Push {
+    /// What came cannot be written.
+    Refused(Error),
+    /// Nothing more can come.
+    Session(SessionError),
+}
+
+impl From<Error> for Push {
+    fn from(error: Error) -> Push {
+        Push::Refused(error)
+    }
+}
+
+impl From<WireError> for Push {
+    fn from(error: WireError) -> Push {
+        Push::Session(error.into())
+    }
+}
+
+fn receive(mut reader: BulkReader, request: PushRequest) -> Result<Totals, Push> {
+    let PushRequest { place, shape, durable } = request;
+    let mut sink = Sink::new(&place, shape, durable)?;
+    let unexpected = |kind, expected| Push::Session(SessionError::Unexpected { kind, expected });
+    let announced = loop {
+        match reader.piece()? {
+            Piece::Entry(entry) => sink.entry(entry)?,
+            Piece::Data(bytes) => sink.data(bytes)?,
+            Piece::End(totals) => break totals,
+            Piece::Unexpected(kind) => {
+                return Err(unexpected(
+                    kind,
+                    "a copy takes CopyEntry, CopyData and CopyEnd under its own id",
+                ));
+            }
+        }
+    };
+    if !reader.is_empty() {
+        return Err(unexpected(Kind::CopyEnd, "a host that copies waits for the answer"));
+    }
+    let totals = sink.finish()?;
+    let lost_attributes = totals.lost_attributes.saturating_add(announced.lost_attributes);
+    Ok(Totals { special: announced.special, lost_attributes, ..totals })
+}
+
+/// Ends a copy that cannot go on although its host still sends.
+async fn abandon(connection: &mut Connection, id: u64, error: &AgentError) -> Result<(), SessionError> {
+    connection.writer.send(Kind::Error, id, &codec::encode(error)?).await?;
+    // A host that takes longer finds the connection closed.
+    let _ = timeout(NOTICE_DEADLINE, connection.reader.discard()).await;
+    Err(SessionError::Abandoned)
+}
+
+fn too_many() -> AgentError {
+    failure::busy("copy", "as many copies run as the agent allows; wait for one of them")
+}
+
+/// The threads are lost only when the agent ends.
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, SessionError> {
+    result.map_err(|_| SessionError::Abandoned)
+}
