@@ -5,6 +5,7 @@ pub mod assets;
 pub mod backoff;
 pub mod boot;
 pub mod clock;
+pub mod copy;
 pub mod driver;
 pub mod image;
 pub mod log;

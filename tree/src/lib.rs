@@ -29,8 +29,8 @@ mod source;
 mod sparse;
 
 pub use error::Error;
-pub use rustix::io::Errno;
 pub use metadata::is_root;
 pub use root::Root;
+pub use rustix::io::Errno;
 pub use sink::Sink;
 pub use source::{Outlet, Reading, send};

@@ -79,7 +79,10 @@ impl Root {
         }
         let (parent, last) = parent_and_last(path);
         let Last::Name(name) = last else { return Ok(None) };
-        let directory = self.directory(parent)?;
+        // The path that was asked for says more than the part of it that is missing.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let directory = open_inside(&self.directory, parent, flags, ResolveFlags::IN_ROOT);
+        let directory = directory.map_err(Error::system("open", path))?;
         let kind = kind_at(&directory, name).map_err(Error::system("stat", path))?;
         Ok(Some(Slot { directory, name: name.to_vec(), kind, path: path.to_vec() }))
     }

@@ -24,8 +24,8 @@ fn list(client: &mut Client, place: Place, after: Option<Vec<u8>>) -> FileList {
 }
 
 #[track_caller]
-fn done(client: &mut Client, kind: Kind, request: Vec<u8>) {
-    client.send(kind, 3, &request);
+fn done(client: &mut Client, kind: Kind, request: &[u8]) {
+    client.send(kind, 3, request);
     assert_eq!(client.expect(Kind::FileDone, 3), b"");
 }
 
@@ -36,9 +36,9 @@ fn each_operation_has_its_answer() {
     let directory = tempfile::tempdir().unwrap();
     let at = |path| place(directory.path(), path);
     let make = MakeDirRequest { place: at("/a/b"), parents: true, mode: 0o750 };
-    done(&mut client, Kind::MakeDirRequest, codec::encode(&make).unwrap());
+    done(&mut client, Kind::MakeDirRequest, &codec::encode(&make).unwrap());
     let rename = RenameRequest { from: at("/a/b"), to: b"/c".to_vec(), keep_existing: true };
-    done(&mut client, Kind::RenameRequest, codec::encode(&rename).unwrap());
+    done(&mut client, Kind::RenameRequest, &codec::encode(&rename).unwrap());
     let names: Vec<Vec<u8>> =
         list(&mut client, at("/"), None).entries.into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, [b"a", b"c"]);
@@ -47,7 +47,7 @@ fn each_operation_has_its_answer() {
     let stat: FileStat = codec::decode(&client.expect(Kind::FileStat, 1)).unwrap();
     assert_eq!((stat.metadata.kind, stat.metadata.mode), (FileKind::Directory, 0o750));
     let remove = RemoveRequest { place: at("/c"), recursive: false, ignore_missing: false };
-    done(&mut client, Kind::RemoveRequest, codec::encode(&remove).unwrap());
+    done(&mut client, Kind::RemoveRequest, &codec::encode(&remove).unwrap());
     client.send(Kind::RemoveRequest, 4, &codec::encode(&remove).unwrap());
     let error =
         AgentError { operation: "remove".into(), path: Some("/c".into()), cause: Cause::Errno(libc::ENOENT) };

@@ -148,7 +148,15 @@ impl Sender {
         let mut frame = Vec::with_capacity(HEADER_LEN + payload.len());
         frame.extend_from_slice(&header.encode());
         frame.extend_from_slice(payload);
-        self.stream.write_all(&frame).await.map_err(Error::Lost)
+        self.send_encoded(&frame).await
+    }
+
+    /// Sends frames that are encoded already, with their headers.
+    ///
+    /// # Errors
+    /// [`Error::Lost`].
+    pub(crate) async fn send_encoded(&mut self, frames: &[u8]) -> Result<(), Error> {
+        self.stream.write_all(frames).await.map_err(Error::Lost)
     }
 }
 
@@ -200,7 +208,7 @@ async fn greet(sender: &mut Sender, receiver: &mut Receiver, token: &Secret) -> 
 }
 
 /// The payload of a frame that must be of kind `wanted`, or the error the agent sent in its place.
-pub(super) fn expect(wanted: Kind, found: Kind, payload: Vec<u8>) -> Result<Vec<u8>, Error> {
+pub(crate) fn expect(wanted: Kind, found: Kind, payload: Vec<u8>) -> Result<Vec<u8>, Error> {
     if found == wanted {
         Ok(payload)
     } else if found == Kind::Error {

@@ -50,6 +50,9 @@ pub enum Awaited {
     /// The answer to a request.
     #[error("the agent's answer")]
     Answer,
+    /// The next piece of a copy, in either direction.
+    #[error("the copy to go on")]
+    Copy,
 }
 
 impl From<FrameError> for Error {

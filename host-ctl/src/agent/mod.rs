@@ -22,6 +22,7 @@ mod error;
 mod unary;
 
 pub use client::Client;
+pub(crate) use connection::expect;
 pub use connection::{Connection, Receiver, Sender};
 pub use error::{Awaited, Error};
 pub use unary::{Ping, StatusRequest, Unary};

@@ -1,7 +1,7 @@
 //! Requests that have one answer.
 
 use firstlight_protocol::codec::{self, CodecError};
-use firstlight_protocol::message::{Kind, events, shutdown, status};
+use firstlight_protocol::message::{Kind, events, file, shutdown, status};
 
 /// A request with one answer, and how both travel.
 pub trait Unary {
@@ -88,4 +88,31 @@ impl Unary for shutdown::ShutdownRequest {
         // Empty by the protocol, and `()` is no bytes: anything else is refused as trailing.
         codec::decode(&payload)
     }
+}
+
+/// Requests that are a message, with an answer that is one; `()` is an empty answer.
+macro_rules! messages {
+    ($($request:ty => $answer_kind:ident $answer:ty, as $request_kind:ident;)*) => {
+        $(impl Unary for $request {
+            const REQUEST: Kind = Kind::$request_kind;
+            const ANSWER: Kind = Kind::$answer_kind;
+            type Answer = $answer;
+
+            fn encode(&self) -> Result<Vec<u8>, CodecError> {
+                codec::encode(self)
+            }
+
+            fn decode(payload: Vec<u8>) -> Result<$answer, CodecError> {
+                codec::decode(&payload)
+            }
+        })*
+    };
+}
+
+messages! {
+    file::FileStatRequest => FileStat file::FileStat, as FileStatRequest;
+    file::FileListRequest => FileList file::FileList, as FileListRequest;
+    file::MakeDirRequest => FileDone (), as MakeDirRequest;
+    file::RemoveRequest => FileDone (), as RemoveRequest;
+    file::RenameRequest => FileDone (), as RenameRequest;
 }

@@ -145,6 +145,19 @@ pub struct BadEntry {
     pub reason: &'static str,
 }
 
+impl Shape {
+    /// How the source that a path names lands: its content if the path ends in `/.`, or has no name because it is the root
+    /// or ends in `..`.
+    #[must_use]
+    pub fn of_source(path: &[u8]) -> Shape {
+        let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+        match path[..end].rsplit(|byte| *byte == b'/').next() {
+            None | Some(b"" | b"." | b"..") => Shape::Contents,
+            Some(name) => Shape::Named(name.to_vec()),
+        }
+    }
+}
+
 impl Entry {
     /// Whether the entry is one a receiver may act on: its path stays below the source, its numbers are in range, and
     /// its extents are ordered and inside the file.
@@ -245,6 +258,16 @@ mod tests {
             [&[(0, 10)], &[(1, 0)], &[(4, 2), (0, 2)], &[(0, 3), (2, 2)], &[(u64::MAX, u64::MAX)]];
         for extents in wrong {
             assert!(entry(b"a", file(9, extents)).check().is_err(), "{extents:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_has_the_last_name_of_its_path_unless_only_its_content_is_meant() {
+        for path in [&b"name"[..], b"/a/name", b"a/name//", b"./name"] {
+            assert_eq!(Shape::of_source(path), Shape::Named(b"name".to_vec()), "{path:?}");
+        }
+        for path in [&b"/"[..], b".", b"a/.", b"a/./", b"..", b"a/..", b""] {
+            assert_eq!(Shape::of_source(path), Shape::Contents, "{path:?}");
         }
     }
 

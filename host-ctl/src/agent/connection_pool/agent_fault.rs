@@ -11,7 +11,9 @@ impl Fault for Error {
             Error::Unreachable { .. } | Error::Lost(_) => Some(Poison::Transport),
             Error::Protocol(_) => Some(Poison::Framing),
             // The request may have been cut in the middle of its frame.
-            Error::Timeout(Awaited::Connect | Awaited::Welcome | Awaited::Answer) => Some(Poison::Unfinished),
+            Error::Timeout(Awaited::Connect | Awaited::Welcome | Awaited::Answer | Awaited::Copy) => {
+                Some(Poison::Unfinished)
+            }
             Error::Agent(AgentError { cause, .. }) => match cause {
                 Cause::Protocol(_) => Some(Poison::Framing),
                 Cause::Errno(_) | Cause::Invalid(_) | Cause::Busy(_) => None,

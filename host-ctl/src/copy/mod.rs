@@ -1,0 +1,120 @@
+//! Copying files between host and guest, each copy on a connection of its own.
+//!
+//! ```text
+//!  push   path ─► firstlight_tree::send ─┐                              ┌─► agent
+//!         tar  ─► archive::read ─────────┴─► frames ─► queue ─► socket ─┘
+//!
+//!  pull   agent ─► socket ─► queue ─┬─► firstlight_tree::Sink ─► path
+//!                                   └─► archive::Writer ───────► tar
+//! ```
+//!
+//! Files block, so they are on a thread; the socket is with the caller's task. Between them is a short queue, which makes the
+//! faster side wait for the slower.
+
+mod archive;
+mod pull;
+mod push;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use firstlight_protocol::codec::CodecError;
+use firstlight_protocol::message::copy::{CHUNK, Shape};
+use firstlight_protocol::message::file::Place;
+
+use crate::agent;
+
+pub use archive::ArchiveError;
+pub use pull::pull;
+pub use push::push;
+
+/// How long neither end may move a byte. A guest that is paused comes back within it or not at all.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// Pieces between the thread and the socket; with [`CHUNK`] the memory that a copy takes.
+const QUEUE: usize = 8;
+
+/// Bytes of frames collected before they are queued.
+const BATCH: usize = CHUNK;
+
+/// What is copied into a guest.
+pub enum Source {
+    /// A file or directory.
+    Path {
+        /// Where it is. A path that ends in `/.` means what is in the directory.
+        path: PathBuf,
+        /// Whether a symbolic link there stands for what it points to.
+        follow: bool,
+    },
+    /// A tar archive, plain or gzipped.
+    Archive(Box<dyn Read + Send>),
+}
+
+/// Where a guest's files go.
+pub enum Destination {
+    /// A file or directory, there already or not; see [`Shape`].
+    Path {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether the copy ends only when everything is on the disk.
+        durable: bool,
+    },
+    /// A tar archive.
+    Archive(Box<dyn Write + Send>),
+}
+
+/// A copy failed. What was not shown under its name by then never will be.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// In the guest, or on the way there.
+    #[error(transparent)]
+    Guest(#[from] agent::Error),
+    /// On the host.
+    #[error(transparent)]
+    Host(firstlight_tree::Error),
+    /// In the archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The caller wanted no more.
+    #[error("the copy was interrupted")]
+    Interrupted,
+}
+
+impl From<CodecError> for CopyError {
+    fn from(error: CodecError) -> CopyError {
+        CopyError::Guest(error.into())
+    }
+}
+
+/// A path of the host as a place. Files on the host are reached as any program reaches them: the root is the host's own.
+fn on_host(path: &Path) -> io::Result<Place> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let bytes = path.as_os_str().as_bytes();
+    if path.is_absolute() || bytes.is_empty() {
+        return Ok(Place::new(bytes));
+    }
+    // Joined as text: a slash or a dot at the end has a meaning here.
+    let directory = std::env::current_dir()?;
+    Ok(Place::new([directory.as_os_str().as_bytes(), b"/", bytes].concat()))
+}
+
+/// As [`on_host`], with the error of a copy.
+fn place_on_host(path: &Path) -> Result<Place, CopyError> {
+    on_host(path).map_err(|error| {
+        CopyError::Archive(ArchiveError::Io { operation: "find the working directory of", source: error })
+    })
+}
+
+/// The thread that has the files is lost only when the runtime ends.
+fn joined<T>(result: Result<Result<T, CopyError>, tokio::task::JoinError>) -> Result<T, CopyError> {
+    result.unwrap_or(Err(CopyError::Interrupted))
+}
+
+/// The shape of a guest's path as the source of a pull.
+fn shape(place: &Place) -> Shape {
+    Shape::of_source(&place.path)
+}
