@@ -54,9 +54,7 @@ fn part(line: &[u8]) -> Option<Part> {
         }
         cri::Entry::Gap { stream, bytes } => {
             let stream = stream.name();
-            output::note(format_args!(
-                "warning: {bytes} bytes of {stream} were overwritten before they were read"
-            ));
+            output::note(format_args!("warning: {bytes} bytes of {stream} were overwritten before they were read"));
             None
         }
     }
