@@ -4,27 +4,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use firstlight_host_ctl::agent::exec::{Event, Input, Output};
-use firstlight_host_ctl::agent::{Connection, exec};
-use firstlight_host_ctl::monitor::client;
-use firstlight_host_ctl::operation::Operation;
-use firstlight_host_ctl::vm::{Store, VmDir};
+use firstlight_host_ctl::agent::exec::{self, Event, Input, Output};
 use firstlight_protocol::message::error::{AgentError, Cause};
 use firstlight_protocol::message::exec::{ExecOutcome, ExecRequest, MAX_CHUNK};
 use nix::errno::Errno;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use super::explain::{agent_failure, require};
+use super::explain::agent_failure;
+use super::guest::Guest;
 use crate::cli::resolved::Context;
 use crate::cli::value::duration;
 use crate::cli::value::environment::{self, Variable};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::output::{self, Code, Failure, Stream};
-
-/// How long a Running VM's agent may take to answer. It listens already, so only a stuck or overloaded guest needs it.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between the SIGTERM of a command that took too long and its SIGKILL.
 const KILL_AFTER: Duration = Duration::from_secs(5);
@@ -69,11 +62,7 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let vm = Store::open(&context.state_dir)?.resolve(&self.name)?;
-        client::ensure(&vm).await?;
-        require(Operation::Exec, &vm.view()?)?;
-        let name = vm.spec().name.clone();
-        let connection = connect(&vm).await?;
+        let Guest { name, connection } = Guest::reach(context, &self.name).await?;
         let mut interrupts = Interrupts::listen()?;
         let started = exec::start(connection, &self.request()).await;
         let (input, output) = started.map_err(|error| agent_failure(&error, &name))?;
@@ -118,15 +107,6 @@ impl Exec {
             }
         }
     }
-}
-
-async fn connect(vm: &VmDir) -> Result<Connection, Failure> {
-    let name = &vm.spec().name;
-    let Some((address, token)) = vm.agent()? else {
-        return Err(Failure::new(Code::Unreachable, format!("{name} has no way to its agent")).of_vm(name));
-    };
-    let opened = Connection::open(&address, &token, Instant::now() + CONNECT_TIMEOUT).await;
-    opened.map_err(|error| agent_failure(&error, name))
 }
 
 enum Relay {

@@ -1,10 +1,13 @@
 //! A file a command: its arguments, and what it does.
 
 mod completion;
+mod cp;
 mod doctor;
 mod events;
 mod exec;
 mod explain;
+mod file;
+mod guest;
 mod inspect;
 mod kill;
 mod last_known;
@@ -36,6 +39,8 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     Wait(wait::Wait),
     Exec(exec::Exec),
+    Cp(cp::Cp),
+    File(file::File),
     Logs(logs::Logs),
     Events(events::Events),
     Start(start::Start),
@@ -57,6 +62,8 @@ impl Command {
         match self {
             Command::Run(run) => run.run(context).await.map_err(Failure::of_a_program_runner),
             Command::Exec(exec) => exec.run(context).await.map_err(Failure::of_a_program_runner),
+            Command::Cp(cp) => cp.run(context).await.map(done),
+            Command::File(file) => file.run(context).await.map(done),
             Command::Ps(ps) => ps.run(context).await.map(done),
             Command::Inspect(inspect) => inspect.run(context).await.map(done),
             Command::Wait(wait) => wait.run(context).await.map(done),

@@ -17,6 +17,9 @@ pub(crate) use failure::{Code, Failure};
 pub(crate) use stream::Stream;
 pub(crate) use table::Table;
 
+/// Bytes of an archive that are written at once.
+const ARCHIVE_BUFFER: usize = 256 * 1024;
+
 /// What data and errors look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -46,6 +49,16 @@ pub(crate) fn clear_screen() -> Result<(), Failure> {
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::stdout(&error))
+}
+
+/// Standard output for a thread that writes an archive to it, in pieces of its own size; never a terminal.
+pub(crate) fn archive() -> Result<Box<dyn io::Write + Send>, Failure> {
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        return Err(Failure::usage("an archive is not written to a terminal")
+            .hint("write it to a file, as in: host-ctl cp NAME:/path - > archive.tar"));
+    }
+    Ok(Box::new(io::BufWriter::with_capacity(ARCHIVE_BUFFER, stdout)))
 }
 
 /// Writes a value to stdout as indented JSON.

@@ -6,6 +6,7 @@ pub(crate) mod condition;
 pub(crate) mod duration;
 pub(crate) mod environment;
 pub(crate) mod filter;
+pub(crate) mod location;
 pub(crate) mod network;
 pub(crate) mod signal;
 pub(crate) mod since;
