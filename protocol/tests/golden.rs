@@ -49,8 +49,11 @@ macro_rules! golden {
     };
 }
 
+#[path = "golden/files.rs"]
+mod files;
+
 /// Kinds whose payload is raw or empty: there is nothing to encode.
-const WITHOUT_MESSAGE: [Kind; 8] = [
+const WITHOUT_MESSAGE: [Kind; 10] = [
     Kind::Ping,
     Kind::Pong,
     Kind::StatusRequest,
@@ -59,6 +62,8 @@ const WITHOUT_MESSAGE: [Kind; 8] = [
     Kind::Stdout,
     Kind::Stderr,
     Kind::ShutdownAccepted,
+    Kind::FileDone,
+    Kind::CopyData,
 ];
 
 fn error(cause: Cause) -> AgentError {
@@ -108,7 +113,7 @@ fn at(stdout: u64, stderr: u64) -> Position {
 fn generation_1() -> Vec<Golden> {
     let range = Range { oldest: 1, newest: 300 };
     let end = |outcome| ExecEnd { outcome };
-    golden! {
+    let mut table = golden! {
         Hello: Hello { token: Secret([0xab; 32]), versions: range } => "abababababababababababababababababababababababababababababababab01fb2c01",
         Welcome: Welcome { version: 1, boot_id: BootId([0x5f, 0x1c, 0x09, 0xae]) } => "015f1c09ae",
         Refusal: Refusal::WrongToken => "00",
@@ -135,11 +140,13 @@ fn generation_1() -> Vec<Golden> {
         Error: error(Cause::Invalid("no".into())) => "046578656301062f62696e2f7801026e6f",
         Error: error(Cause::Busy("later".into())) => "046578656301062f62696e2f7802056c61746572",
         Error: AgentError { operation: "read request".into(), path: None, cause: Cause::Protocol("?".into()) } => "0c7265616420726571756573740003013f",
-    }
+    };
+    table.extend(files::generation_1());
+    table
 }
 
 /// Every kind with its number.
-const NUMBERS: [(Kind, u16); 24] = [
+const NUMBERS: [(Kind, u16); 38] = [
     (Kind::Hello, 1),
     (Kind::Welcome, 2),
     (Kind::Refusal, 3),
@@ -164,6 +171,20 @@ const NUMBERS: [(Kind, u16); 24] = [
     (Kind::ShutdownRequest, 22),
     (Kind::ShutdownAccepted, 23),
     (Kind::Error, 24),
+    (Kind::FileStatRequest, 32),
+    (Kind::FileStat, 33),
+    (Kind::FileListRequest, 34),
+    (Kind::FileList, 35),
+    (Kind::MakeDirRequest, 36),
+    (Kind::RemoveRequest, 37),
+    (Kind::RenameRequest, 38),
+    (Kind::FileDone, 39),
+    (Kind::PullRequest, 40),
+    (Kind::PushRequest, 41),
+    (Kind::CopyEntry, 42),
+    (Kind::CopyData, 43),
+    (Kind::CopyEnd, 44),
+    (Kind::CopyDone, 45),
 ];
 
 fn hexadecimal(bytes: &[u8]) -> String {

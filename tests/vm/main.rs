@@ -9,6 +9,7 @@
 //! | [`network`] | bytes cross the network; addresses and names are set |
 //! | [`sentinels`] | what a program prints is never believed |
 //! | [`agent`] | exec, the agent's death, and boots without one |
+//! | [`files`] | files into a VM and out of it, and copies that end too early |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
 //! | [`truth`] | what is said of a VM: pushed, refused by name, told to systemd and Prometheus |
@@ -18,6 +19,7 @@
 mod agent;
 mod boot;
 mod failure;
+mod files;
 mod network;
 mod program;
 mod recovery;

@@ -29,7 +29,6 @@ mod source;
 mod sparse;
 
 pub use error::Error;
-pub use metadata::is_root;
 pub use root::Root;
 pub use rustix::io::Errno;
 pub use sink::Sink;

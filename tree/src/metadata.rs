@@ -17,7 +17,6 @@ use crate::attributes;
 const SET_ID: u32 = 0o6000;
 
 /// What `stat(2)` says, for the wire.
-#[must_use]
 pub(crate) fn describe(stat: &Stat) -> Metadata {
     Metadata {
         kind: kind_of(stat),
@@ -52,8 +51,7 @@ pub(crate) fn modified(stat: &Stat) -> Timestamp {
 }
 
 /// Whether this process may give files to others.
-#[must_use]
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     geteuid().is_root()
 }
 

@@ -1,12 +1,10 @@
 //! Making things under one name and showing them under another, at once.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, renameat, unlinkat};
 use rustix::io::Errno;
-
-use crate::metadata::is_root;
 
 /// Temporary names tried before giving up. Each one taken is the leftover of a killed process with our number.
 const ATTEMPTS: usize = 1000;
@@ -93,14 +91,15 @@ impl Hidden {
         }
     }
 
-    /// Links the nameless file. Without the right to do that by descriptor, `/proc` knows it as a link: `open(2)`.
+    /// Links the nameless file. Whoever lacks the right to do that by descriptor (`CAP_DAC_READ_SEARCH`) is told that there
+    /// is no such file, and links it as `/proc` shows it. Source: `open(2)`.
     fn link(&self, name: &[u8]) -> Result<(), Errno> {
-        if is_root() {
-            linkat(&self.file, c"", &self.directory, name, AtFlags::EMPTY_PATH)
-        } else {
-            use std::os::fd::AsRawFd as _;
-            let path = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
-            linkat(CWD, path.as_str(), &self.directory, name, AtFlags::SYMLINK_FOLLOW)
+        match linkat(&self.file, c"", &self.directory, name, AtFlags::EMPTY_PATH) {
+            Err(Errno::NOENT) => {
+                let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                linkat(CWD, path.as_str(), &self.directory, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            linked => linked,
         }
     }
 }
