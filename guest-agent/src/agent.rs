@@ -9,6 +9,7 @@ use firstlight_protocol::hex::{BootId, Secret};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::listen::Address;
+use crate::op::forward::Waiting;
 use crate::op::shutdown::PowerSwitch;
 use crate::process::Processes;
 use crate::program_output::{AdoptError, ProgramOutput};
@@ -48,6 +49,8 @@ pub struct Agent {
     pub processes: Processes,
     /// The program's output, where init keeps any.
     pub output: Option<Arc<ProgramOutput>>,
+    /// Connections on their way to the host.
+    pub waiting: Arc<Waiting>,
     /// How to end the VM, if there is one to end.
     pub power: Option<PowerSwitch>,
     sessions: Arc<Semaphore>,
@@ -72,6 +75,7 @@ impl Agent {
             processes: Processes::new(in_vm).map_err(StartError::OpenFiles)?,
             power: PowerSwitch::find(in_vm, output.is_some()),
             output,
+            waiting: Arc::default(),
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             copies: Arc::new(Semaphore::new(MAX_COPIES)),
         })

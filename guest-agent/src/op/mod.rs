@@ -8,12 +8,13 @@
 //! | [`status`], [`events`] | unary |
 //! | [`file`] | unary, on a thread of their own because they wait for the disk |
 //! | [`shutdown`] | unary, acting after its answer |
-//! | [`exec`], [`output`], [`copy`] | streams |
+//! | [`exec`], [`output`], [`copy`], [`forward`] | streams |
 
 pub mod copy;
 pub mod events;
 pub mod exec;
 pub mod file;
+pub mod forward;
 pub mod output;
 pub mod shutdown;
 pub mod status;
@@ -55,8 +56,17 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::RenameRequest => file::run(&mut connection.writer, id, header.kind, &payload).await,
         Kind::PullRequest => copy::pull(agent, connection, id, codec::decode(&payload)?).await,
         Kind::PushRequest => copy::push(agent, connection, id, codec::decode(&payload)?).await,
+        Kind::ForwardRequest => forward::connect(connection, id, &codec::decode(&payload)?).await,
+        Kind::ForwardTakeRequest => forward::take(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::ForwardListenRequest => forward::listen(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::PortsRequest => forward::ports(agent, connection, id).await,
         // They crossed the end of their stream on the wire, and mean nothing any more.
-        Kind::Stdin | Kind::StdinEnd | Kind::SignalRequest | Kind::OutputAck => Ok(()),
+        Kind::Stdin
+        | Kind::StdinEnd
+        | Kind::SignalRequest
+        | Kind::OutputAck
+        | Kind::ForwardBytes
+        | Kind::ForwardEnd => Ok(()),
         Kind::Hello
         | Kind::Welcome
         | Kind::Refusal
@@ -77,6 +87,11 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::CopyData
         | Kind::CopyEnd
         | Kind::CopyDone
+        | Kind::ForwardConnected
+        | Kind::ForwardListening
+        | Kind::ForwardIncoming
+        | Kind::ForwardDecline
+        | Kind::Ports
         | Kind::Error => {
             Err(SessionError::Unexpected { kind: header.kind, expected: "a host sends requests" })
         }

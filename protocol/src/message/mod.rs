@@ -18,6 +18,9 @@
 //! | [`file::MakeDirRequest`], [`file::RemoveRequest`], [`file::RenameRequest`] | `FileDone` (empty) | |
 //! | [`copy::PullRequest`] | | [`copy::Entry`] and `CopyData` from the agent, `CopyEnd` last |
 //! | [`copy::PushRequest`] | | [`copy::Entry`] and `CopyData` from the host, `CopyEnd` last; then `CopyDone` from the agent |
+//! | [`forward::ForwardRequest`], [`forward::ForwardTakeRequest`] | `ForwardConnected` (empty) | `ForwardBytes`, then one `ForwardEnd`, from each |
+//! | [`forward::ForwardListenRequest`] | [`forward::ForwardListening`] | [`forward::ForwardIncoming`] from the agent, [`forward::ForwardDecline`] from the host |
+//! | `PortsRequest` (empty) | | [`forward::Ports`] from the agent |
 //!
 //! Any request may be answered by an [`error::AgentError`] instead.
 
@@ -26,6 +29,7 @@ pub mod error;
 pub mod events;
 pub mod exec;
 pub mod file;
+pub mod forward;
 pub mod hello;
 pub mod output;
 pub mod shutdown;
@@ -141,4 +145,27 @@ kinds! {
     CopyEnd = 44,
     /// [`copy::Totals`]: the destination is in place.
     CopyDone = 45,
+
+    /// [`forward::ForwardRequest`].
+    ForwardRequest = 112,
+    /// Empty: the connection asked for is there, and this one carries it from now on.
+    ForwardConnected = 113,
+    /// Raw bytes of a carried connection.
+    ForwardBytes = 114,
+    /// Empty: the sender's side of the carried connection sends no more.
+    ForwardEnd = 115,
+    /// [`forward::ForwardListenRequest`].
+    ForwardListenRequest = 116,
+    /// [`forward::ForwardListening`].
+    ForwardListening = 117,
+    /// [`forward::ForwardIncoming`].
+    ForwardIncoming = 118,
+    /// [`forward::ForwardDecline`].
+    ForwardDecline = 119,
+    /// [`forward::ForwardTakeRequest`].
+    ForwardTakeRequest = 120,
+    /// Empty.
+    PortsRequest = 121,
+    /// [`forward::Ports`].
+    Ports = 122,
 }
