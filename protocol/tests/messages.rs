@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use firstlight_protocol::codec::{decode, encode};
 use firstlight_protocol::frame::MAX_PAYLOAD;
 use firstlight_protocol::hex::{BootId, Secret};
@@ -9,6 +11,10 @@ use firstlight_protocol::message::error::{AgentError, Cause};
 use firstlight_protocol::message::events::{Events, EventsRequest};
 use firstlight_protocol::message::exec::{
     ExecEnd, ExecOutcome, ExecRequest, ExecStarted, MAX_CHUNK, SignalRequest,
+};
+use firstlight_protocol::message::forward::{
+    Address, ForwardDecline, ForwardIncoming, ForwardListenRequest, ForwardListening, ForwardRequest,
+    ForwardTakeRequest, MAX_PORTS, Ports,
 };
 use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
 use firstlight_protocol::message::output::{
@@ -94,6 +100,19 @@ fn chunk() -> impl Strategy<Value = OutputChunk> {
     })
 }
 
+/// Without a scope id: one is a number of the guest's own interfaces, and does not travel.
+fn socket_address() -> impl Strategy<Value = SocketAddr> {
+    any::<(IpAddr, u16)>().prop_map(|(ip, port)| SocketAddr::new(ip, port))
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    prop_oneof![
+        any::<u16>().prop_map(Address::Loopback),
+        socket_address().prop_map(Address::Tcp),
+        any::<Vec<u8>>().prop_map(Address::Unix),
+    ]
+}
+
 macro_rules! survive {
     ($($name:ident: $strategy:expr;)*) => {
         proptest! {$(
@@ -124,6 +143,13 @@ survive! {
     any_events_survive: any::<Vec<u8>>().prop_map(|lines| Events { lines });
     any_shutdown_survives: any::<Option<u32>>().prop_map(|grace_ms| ShutdownRequest { grace_ms });
     any_error_survives: error();
+    any_forward_survives: address().prop_map(|target| ForwardRequest { target });
+    any_listen_request_survives: address().prop_map(|address| ForwardListenRequest { address });
+    any_listener_survives: address().prop_map(|address| ForwardListening { address });
+    any_announcement_survives: any::<u64>().prop_map(|ticket| ForwardIncoming { ticket });
+    any_refusal_of_a_connection_survives: any::<u64>().prop_map(|ticket| ForwardDecline { ticket });
+    any_taking_of_a_connection_survives: any::<u64>().prop_map(|ticket| ForwardTakeRequest { ticket });
+    any_ports_survive: prop::collection::vec(socket_address(), 0..9).prop_map(|listening| Ports { listening });
 }
 
 proptest! {
@@ -149,4 +175,11 @@ proptest! {
 fn the_largest_chunk_fits_its_frame() {
     let chunk = OutputChunk { stream: Stream::Stderr, sequence: u64::MAX, bytes: vec![0; MAX_CHUNK] };
     assert!(encode(&chunk).unwrap().len() <= MAX_PAYLOAD as usize);
+}
+
+#[test]
+fn the_most_ports_fit_their_frame() {
+    let address = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), u16::MAX);
+    let ports = Ports { listening: vec![address; MAX_PORTS] };
+    assert!(encode(&ports).unwrap().len() <= MAX_PAYLOAD as usize);
 }

@@ -7,6 +7,7 @@
 //! | [`exec`] | what a command gets, gives and how it ends |
 //! | [`files`] | looking at files, and changing their names |
 //! | [`copy`] | copying files in bulk, and copies that end too early |
+//! | [`forward`] | carried connections: connect, listen, half-close, resets, ports |
 //! | [`load`] | many commands, slow and vanished hosts |
 //! | [`output`] | the program's output, across the agent's death |
 //! | [`hostile`] | bytes that are no protocol |
@@ -19,6 +20,7 @@ mod common;
 mod copy;
 mod exec;
 mod files;
+mod forward;
 mod hello;
 mod hostile;
 mod load;

@@ -42,7 +42,8 @@ pub async fn listen(
 ) -> Result<(), SessionError> {
     let writer = &mut connection.writer;
     let opened = open(&agent.waiting, request).await;
-    let (listener, registered, listening) = match opened {
+    // Dropped from the right: who is reset finds the listener gone.
+    let (registered, listener, listening) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             let address = request.address.to_string();
@@ -56,11 +57,11 @@ pub async fn listen(
 async fn open(
     waiting: &Arc<Waiting>,
     request: &ForwardListenRequest,
-) -> io::Result<(Listener, Registered, ForwardListening)> {
+) -> io::Result<(Registered, Listener, ForwardListening)> {
     let listener = Listener::bind(&request.address).await?;
     let registered = waiting.register(&listener)?;
     let listening = ForwardListening { address: listener.address()? };
-    Ok((listener, registered, listening))
+    Ok((registered, listener, listening))
 }
 
 async fn announce(
