@@ -106,7 +106,7 @@ fn the_service_s_end_reaches_the_host_which_still_speaks() {
 fn many_megabytes_cross_both_ways_at_once() {
     let agent = Agent::start();
     let (mut client, service) = pair(&agent);
-    let bytes: Vec<u8> = (0..8_u32 << 20).map(|index| (index >> 8) as u8 ^ index as u8).collect();
+    let bytes: Vec<u8> = (0..2_u32 << 20).flat_map(|index| (index * 17).to_le_bytes()).collect();
     let mut sender = Client::new(client.stream.try_clone().unwrap());
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -4,10 +4,10 @@ use std::io;
 
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::forward::MAX_CHUNK;
+use firstlight_socket::Stream;
 use tokio::sync::oneshot;
 
 use super::refuse;
-use super::socket::Stream;
 use crate::failure;
 use crate::session::SessionError;
 use crate::wire::{Connection, FrameReader, FrameWriter};

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::forward::{ForwardRequest, ForwardTakeRequest};
+use firstlight_socket::Stream;
 use nix::errno::Errno;
 use tokio::time::timeout;
 
-use super::socket::Stream;
 use super::{carry, refuse};
 use crate::agent::Agent;
 use crate::failure;

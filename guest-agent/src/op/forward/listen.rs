@@ -11,11 +11,11 @@ use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::forward::{
     ForwardDecline, ForwardIncoming, ForwardListenRequest, ForwardListening,
 };
+use firstlight_socket::{Listener, Stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::refuse;
-use super::socket::{Listener, Stream};
 use super::waiting::{Registered, Waiting};
 use crate::agent::Agent;
 use crate::deframer::Frame;
@@ -26,6 +26,9 @@ use crate::wire::Connection;
 /// Connections of one listener that wait for the host. More wait in the kernel's backlog, where they cost the agent
 /// nothing.
 const MAX_WAITING: usize = 64;
+
+/// A unix socket in the guest is for whoever runs there, as a port of the loopback is.
+const SOCKET_MODE: u32 = 0o666;
 
 /// How long to let go of the listener when the kernel has no descriptor for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -58,7 +61,7 @@ async fn open(
     waiting: &Arc<Waiting>,
     request: &ForwardListenRequest,
 ) -> io::Result<(Registered, Listener, ForwardListening)> {
-    let listener = Listener::bind(&request.address).await?;
+    let listener = Listener::bind(&request.address, SOCKET_MODE).await?;
     let registered = waiting.register(&listener)?;
     let listening = ForwardListening { address: listener.address()? };
     Ok((registered, listener, listening))

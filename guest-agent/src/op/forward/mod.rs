@@ -15,7 +15,6 @@ mod connect;
 mod listen;
 mod ports;
 mod proc_net;
-mod socket;
 mod waiting;
 
 pub use connect::{connect, take};

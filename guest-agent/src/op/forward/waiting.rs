@@ -5,11 +5,10 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use firstlight_socket::Stream;
 use nix::sys::stat::fstat;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-
-use super::socket::Stream;
 
 /// How long the host has to take or decline a connection. It needs one dial, so this is for a host that hangs.
 const TAKE_DEADLINE: Duration = Duration::from_secs(10);
