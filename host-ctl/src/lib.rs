@@ -7,6 +7,7 @@ pub mod boot;
 pub mod clock;
 pub mod copy;
 pub mod driver;
+pub mod forward;
 pub mod image;
 pub mod log;
 pub mod monitor;

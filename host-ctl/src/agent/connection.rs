@@ -55,9 +55,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::open`].
     pub async fn over(stream: Stream, token: &Secret, deadline: Instant) -> Result<Connection, Error> {
-        let (reader, writer) = tokio::io::split(stream);
-        let mut sender = Sender { stream: writer };
-        let mut receiver = Receiver { stream: reader, buffer: BytesMut::new() };
+        let (mut sender, mut receiver) = halves(stream);
         let welcome = timeout_at(deadline, greet(&mut sender, &mut receiver, token))
             .await
             .map_err(|_| Error::Timeout(Awaited::Welcome))??;
@@ -190,6 +188,12 @@ impl Receiver {
             Err(error) => Err(Error::Lost(error)),
         }
     }
+}
+
+/// Frames to and from a stream.
+pub(super) fn halves(stream: Stream) -> (Sender, Receiver) {
+    let (reader, writer) = tokio::io::split(stream);
+    (Sender { stream: writer }, Receiver { stream: reader, buffer: BytesMut::new() })
 }
 
 async fn greet(sender: &mut Sender, receiver: &mut Receiver, token: &Secret) -> Result<Welcome, Error> {

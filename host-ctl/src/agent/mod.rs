@@ -6,7 +6,8 @@
 //!  Connection  hello, token, version; then frames in both directions
 //!      │
 //!      ├── Client       unary requests, many at a time, paired by id
-//!      └── exec         one command with its streams; takes the connection for itself
+//!      ├── exec         one command with its streams; takes the connection for itself
+//!      └── forward      one carried connection, guest listener or list of ports; likewise
 //! ```
 //!
 //! Streams take a connection each, so the transport's own flow control does the work and no request waits behind
@@ -14,6 +15,7 @@
 
 pub mod connection_pool;
 pub mod exec;
+pub mod forward;
 pub mod transport;
 
 mod client;
