@@ -36,6 +36,17 @@ impl Follower {
     pub fn until(&mut self, text: &str) {
         while !self.line().contains(text) {}
     }
+
+    /// Waits for the command's own end; gives its exit code.
+    ///
+    /// # Panics
+    /// When a signal ended it.
+    #[track_caller]
+    #[must_use]
+    pub fn end(mut self) -> i32 {
+        std::io::copy(&mut self.lines, &mut std::io::sink()).unwrap();
+        self.child.wait().unwrap().code().expect("an exit code")
+    }
 }
 
 impl Drop for Follower {

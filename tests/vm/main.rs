@@ -10,6 +10,7 @@
 //! | [`sentinels`] | what a program prints is never believed |
 //! | [`agent`] | exec, the agent's death, and boots without one |
 //! | [`files`] | files into a VM and out of it, and copies that end too early |
+//! | [`forward`] | connections carried into the guest, out of it, and to whatever listens there |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
 //! | [`truth`] | what is said of a VM: pushed, refused by name, told to systemd and Prometheus |
@@ -20,6 +21,7 @@ mod agent;
 mod boot;
 mod failure;
 mod files;
+mod forward;
 mod network;
 mod program;
 mod recovery;

@@ -7,6 +7,7 @@ mod events;
 mod exec;
 mod explain;
 mod file;
+mod forward;
 mod guest;
 mod inspect;
 mod kill;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Exec(exec::Exec),
     Cp(cp::Cp),
     File(file::File),
+    Forward(forward::Forward),
     Logs(logs::Logs),
     Events(events::Events),
     Start(start::Start),
@@ -67,6 +69,7 @@ impl Command {
             Command::Ps(ps) => ps.run(context).await.map(done),
             Command::Inspect(inspect) => inspect.run(context).await.map(done),
             Command::Wait(wait) => wait.run(context).await.map(done),
+            Command::Forward(forward) => forward.run(context).await.map(done),
             Command::Logs(logs) => logs.run(context).await.map(done),
             Command::Events(events) => events.run(context).await.map(done),
             Command::Start(start) => start.run(context).await.map(done),

@@ -1,6 +1,7 @@
 //! Routes to whatever listens in the guest, for as long as it does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 
 use firstlight_protocol::message::forward::Address;
 use tokio::task::{AbortHandle, JoinSet};
@@ -16,7 +17,7 @@ pub struct Follow {
     ports: GuestPorts,
     except: BTreeSet<u16>,
     routes: BTreeMap<u16, Open>,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Infallible>,
 }
 
 /// A port that is carried.

@@ -1,5 +1,7 @@
 //! From a listener on the host to a socket in the guest.
 
+use std::convert::Infallible;
+
 use firstlight_protocol::message::forward::Address;
 use firstlight_socket::{Listener, Stream};
 use tokio::task::JoinSet;
@@ -37,7 +39,7 @@ impl Outward {
     }
 
     /// Carries connections until dropped.
-    pub async fn run(self, forwarder: Forwarder) {
+    pub async fn run(self, forwarder: Forwarder) -> Infallible {
         forwarder.tell(Event::Opened(self.route.clone())).await;
         let mut carried = JoinSet::new();
         loop {

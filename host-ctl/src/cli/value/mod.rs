@@ -8,6 +8,7 @@ pub(crate) mod environment;
 pub(crate) mod filter;
 pub(crate) mod location;
 pub(crate) mod network;
+pub(crate) mod route;
 pub(crate) mod signal;
 pub(crate) mod since;
 pub(crate) mod size;
