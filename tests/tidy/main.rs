@@ -56,7 +56,9 @@ fn dependencies_point_one_way() {
 #[test]
 fn no_source_file_outgrows_a_reader() {
     let mut files = Vec::new();
-    for folder in ["protocol", "socket", "tree", "guest-init", "guest-agent", "initramfs", "host-ctl", "tests"] {
+    for folder in
+        ["protocol", "socket", "tree", "guest-init", "guest-agent", "initramfs", "host-ctl", "tests"]
+    {
         collect(&root().join(folder), &mut files);
     }
     assert!(files.len() > 20, "found only {} files", files.len());
