@@ -15,10 +15,6 @@ use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::error::{AgentError, Cause};
 use firstlight_protocol::message::events::{Events, EventsRequest};
 use firstlight_protocol::message::exec::{ExecEnd, ExecOutcome, ExecRequest, ExecStarted, SignalRequest};
-use firstlight_protocol::message::forward::{
-    Address, ForwardDecline, ForwardIncoming, ForwardListenRequest, ForwardListening, ForwardRequest,
-    ForwardTakeRequest, Ports,
-};
 use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
 use firstlight_protocol::message::output::{
     OutputAck, OutputChunk, OutputEnd, OutputRequest, Position, Stream,
@@ -55,6 +51,10 @@ macro_rules! golden {
 
 #[path = "golden/files.rs"]
 mod files;
+#[path = "golden/forward.rs"]
+mod forward;
+#[path = "golden/sync.rs"]
+mod sync;
 
 /// Kinds whose payload is raw or empty: there is nothing to encode.
 const WITHOUT_MESSAGE: [Kind; 14] = [
@@ -147,23 +147,16 @@ fn generation_1() -> Vec<Golden> {
         ShutdownRequest: ShutdownRequest { grace_ms: Some(10_000) } => "01fb1027",
         Error: error(Cause::Invalid("no".into())) => "046578656301062f62696e2f7801026e6f",
         Error: error(Cause::Busy("later".into())) => "046578656301062f62696e2f7802056c61746572",
-        ForwardRequest: ForwardRequest { target: Address::Loopback(8080) } => "00fb901f",
-        ForwardRequest: ForwardRequest { target: Address::Tcp("10.0.2.15:80".parse().unwrap()) } => "01000a00020f50",
-        ForwardRequest: ForwardRequest { target: Address::Tcp("[::2]:80".parse().unwrap()) } => "01010000000000000000000000000000000250",
-        ForwardListenRequest: ForwardListenRequest { address: Address::Unix(b"/s".to_vec()) } => "02022f73",
-        ForwardListening: ForwardListening { address: Address::Loopback(1) } => "0001",
-        ForwardIncoming: ForwardIncoming { ticket: 251 } => "fbfb00",
-        ForwardDecline: ForwardDecline { ticket: 3 } => "03",
-        ForwardTakeRequest: ForwardTakeRequest { ticket: 1 << 32 } => "fd0000000001000000",
-        Ports: Ports { listening: vec!["0.0.0.0:80".parse().unwrap(), "[::1]:81".parse().unwrap()] } => "02000000000050010000000000000000000000000000000151",
         Error: AgentError { operation: "read request".into(), path: None, cause: Cause::Protocol("?".into()) } => "0c7265616420726571756573740003013f",
     };
     table.extend(files::generation_1());
+    table.extend(forward::generation_1());
+    table.extend(sync::generation_1());
     table
 }
 
 /// Every kind with its number.
-const NUMBERS: [(Kind, u16); 49] = [
+const NUMBERS: [(Kind, u16); 55] = [
     (Kind::Hello, 1),
     (Kind::Welcome, 2),
     (Kind::Refusal, 3),
@@ -213,6 +206,12 @@ const NUMBERS: [(Kind, u16); 49] = [
     (Kind::ForwardTakeRequest, 120),
     (Kind::PortsRequest, 121),
     (Kind::Ports, 122),
+    (Kind::TreeRequest, 128),
+    (Kind::TreeItems, 129),
+    (Kind::TreeEnd, 130),
+    (Kind::FetchRequest, 131),
+    (Kind::AmendRequest, 132),
+    (Kind::AmendDone, 133),
 ];
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -11,6 +11,8 @@
 //!         └── staging     a new directory under another name, then one rename
 //! ```
 //!
+//! For a sync, [`describe`] says what is in a directory, [`send_selected`] sends a part of it, and [`amend`] removes and adjusts.
+//!
 //! [`manage`] is what is done to single names: stat, list, make, remove, rename.
 //!
 //! Guest agent and host share it, because a copy does the same at both ends. Nothing here waits for a peer; everything
@@ -18,8 +20,11 @@
 
 pub mod manage;
 
+mod amend;
 mod attributes;
+mod describe;
 mod error;
+mod exclude;
 mod metadata;
 mod names;
 mod remove;
@@ -28,8 +33,11 @@ mod sink;
 mod source;
 mod sparse;
 
+pub use amend::amend;
+pub use describe::describe;
 pub use error::Error;
+pub use exclude::Exclude;
 pub use root::Root;
 pub use rustix::io::Errno;
 pub use sink::Sink;
-pub use source::{Outlet, Reading, send};
+pub use source::{Outlet, Reading, send, send_selected};

@@ -16,6 +16,9 @@ use crate::attributes;
 /// The set-user-id and set-group-id bits.
 const SET_ID: u32 = 0o6000;
 
+/// The permissions that mean the same whoever owns a file.
+pub(crate) const PLAIN_MODE: u32 = 0o1777;
+
 /// What `stat(2)` says, for the wire.
 pub(crate) fn describe(stat: &Stat) -> Metadata {
     Metadata {
@@ -82,6 +85,12 @@ pub(crate) fn apply_to_link(directory: impl AsFd, name: &[u8], entry: &Entry) ->
         chownat(&directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     }
     utimensat(&directory, name, &times(entry.modified), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Gives an open file or directory a mode without set-id bits, and the time of its last change.
+pub(crate) fn set_mode_and_time(file: impl AsFd, mode: u32, modified: Timestamp) -> Result<(), Errno> {
+    fchmod(&file, Mode::from_raw_mode(mode & PLAIN_MODE))?;
+    futimens(&file, &times(modified))
 }
 
 /// When something was read is nobody's business but this machine's.

@@ -4,19 +4,29 @@
 //! vanishes while the copy runs is left out; a file that becomes shorter ends it, because what was promised
 //! cannot be sent any more.
 
+mod select;
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use firstlight_protocol::message::copy::{Attribute, Content, Entry, Extent, MAX_DEPTH, Totals, data_length};
+use firstlight_protocol::message::copy::{
+    Attribute, Content, Entry, Extent, MAX_DEPTH, Totals, data_length,
+};
 use firstlight_protocol::message::file::FileKind;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat, statat};
+use firstlight_protocol::message::sync::Owner;
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::metadata::{describe, kind_of, modified};
+use crate::metadata::{PLAIN_MODE, describe, kind_of, modified};
 use crate::names::join;
 use crate::root::Root;
 use crate::{attributes, sparse};
+
+pub use select::send_selected;
+pub(crate) use select::walk;
 
 /// Files with several names that are remembered, to send their further names as links. What comes beyond is sent as
 /// files of their own.
@@ -46,6 +56,12 @@ const NO_DATA: &[u64] = &[
 
 /// Where entries go.
 pub trait Outlet {
+    /// Whether a file is left out, with all that is in it. Asked before it is opened.
+    fn skips(&mut self, path: &[u8], is_directory: bool) -> bool {
+        let _ = (path, is_directory);
+        false
+    }
+
     /// Takes an entry. Its extents follow, each by one call of [`Outlet::extent`].
     ///
     /// # Errors
@@ -76,8 +92,7 @@ pub enum Reading {
 /// # Errors
 /// [`Error`] with the path below `path`. What was sent by then is no whole copy.
 pub fn send(root: &Root, path: &[u8], follow: bool, outlet: &mut dyn Outlet) -> Result<Totals, Error> {
-    let mut source =
-        Source { base: path, outlet, totals: Totals::default(), linked: HashMap::new(), open: Vec::new() };
+    let mut source = Source::new(path, outlet, Some(HashMap::new()), None);
     let slot = if follow || path.ends_with(b"/") { None } else { root.slot(path)? };
     let found = match &slot {
         Some(slot) => source.visit(&slot.directory, &slot.name, b"")?,
@@ -110,7 +125,10 @@ struct Source<'a> {
     outlet: &'a mut dyn Outlet,
     totals: Totals,
     /// The first path of each file that has more than one, by device and inode.
-    linked: HashMap<(u64, u64), Vec<u8>>,
+    /// `None` when links are not looked for.
+    linked: Option<HashMap<(u64, u64), Vec<u8>>>,
+    /// Whose the files become, in place of their owner's.
+    owner: Option<Owner>,
     open: Vec<Level>,
 }
 
@@ -122,7 +140,16 @@ struct Level {
     entries: Dir,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn new(
+        base: &'a [u8],
+        outlet: &'a mut dyn Outlet,
+        linked: Option<HashMap<(u64, u64), Vec<u8>>>,
+        owner: Option<Owner>,
+    ) -> Source<'a> {
+        Source { base, outlet, totals: Totals::default(), linked, owner, open: Vec::new() }
+    }
+
     /// Visits what is in the open directories, depth first, until all are read.
     fn descend(&mut self) -> Result<(), Error> {
         while let Some(mut level) = self.open.pop() {
@@ -154,6 +181,9 @@ impl Source<'_> {
             Err(Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(self.error("stat", path)(errno)),
         };
+        if self.outlet.skips(path, kind_of(&stat) == FileKind::Directory) {
+            return Ok(true);
+        }
         let open = |flags| openat(directory, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let opened = match kind_of(&stat) {
             FileKind::Symlink => return self.symlink(directory, name, path, &stat),
@@ -240,11 +270,12 @@ impl Source<'_> {
             return None;
         }
         let key = (stat.st_dev, stat.st_ino);
-        if let Some(first) = self.linked.get(&key) {
+        let linked = self.linked.as_mut()?;
+        if let Some(first) = linked.get(&key) {
             return Some(first.clone());
         }
-        if self.linked.len() < MAX_LINKED {
-            self.linked.insert(key, path.to_vec());
+        if linked.len() < MAX_LINKED {
+            linked.insert(key, path.to_vec());
         }
         None
     }
@@ -279,15 +310,13 @@ impl Source<'_> {
         attributes: Vec<Attribute>,
         content: Content,
     ) -> Result<(), Error> {
-        let entry = Entry {
-            path: path.to_vec(),
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            modified: modified(stat),
-            attributes,
-            content,
+        let (mode, Owner { uid, gid }) = match self.owner {
+            // A program that runs as its owner must not run as another one.
+            Some(owner) => (stat.st_mode & PLAIN_MODE, owner),
+            None => (stat.st_mode & 0o7777, Owner { uid: stat.st_uid, gid: stat.st_gid }),
         };
+        let entry =
+            Entry { path: path.to_vec(), mode, uid, gid, modified: modified(stat), attributes, content };
         // A name too deep or too long to be sent is told here, where it can be named, and not by the receiver.
         entry.check()?;
         self.totals.entries += 1;

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use firstlight_protocol::codec;
+use firstlight_protocol::codec::{self, CodecError};
 use firstlight_protocol::frame::Header;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{CHUNK, Entry, Extent};
@@ -47,6 +47,19 @@ impl BulkWriter {
             Some(error) => Err(error),
             None => self.flush(&[]),
         }
+    }
+
+    /// Sends a message that is no part of a file.
+    ///
+    /// # Errors
+    /// [`Error::Outlet`] when it cannot be sent; [`BulkWriter::finish`] then says why.
+    pub fn message(&mut self, kind: Kind, message: Result<Vec<u8>, CodecError>) -> Result<(), Error> {
+        let sent =
+            message.map_err(WireError::from).and_then(|payload| self.begin(kind, payload.len(), &payload));
+        sent.map_err(|error| {
+            self.broken(error);
+            Error::Outlet
+        })
     }
 
     /// Adds a frame's header, and whatever payload is not a file's.
@@ -179,13 +192,7 @@ impl BulkWriter {
 
 impl Outlet for BulkWriter {
     fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
-        let sent = codec::encode(entry)
-            .map_err(WireError::from)
-            .and_then(|payload| self.begin(Kind::CopyEntry, payload.len(), &payload));
-        sent.map_err(|error| {
-            self.broken(error);
-            Error::Outlet
-        })
+        self.message(Kind::CopyEntry, codec::encode(entry))
     }
 
     fn extent(&mut self, file: BorrowedFd<'_>, extent: Extent) -> Result<(), Reading> {

@@ -127,11 +127,11 @@ async fn abandon(connection: &mut Connection, id: u64, error: &AgentError) -> Re
     Err(SessionError::Abandoned)
 }
 
-fn too_many() -> AgentError {
+pub(super) fn too_many() -> AgentError {
     failure::busy("copy", "as many copies run as the agent allows; wait for one of them")
 }
 
 /// The threads are lost only when the agent ends.
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, SessionError> {
+pub(super) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, SessionError> {
     result.map_err(|_| SessionError::Abandoned)
 }

@@ -8,7 +8,7 @@
 //! | [`status`], [`events`] | unary |
 //! | [`file`] | unary, on a thread of their own because they wait for the disk |
 //! | [`shutdown`] | unary, acting after its answer |
-//! | [`exec`], [`output`], [`copy`], [`forward`] | streams |
+//! | [`exec`], [`output`], [`copy`], [`sync`], [`forward`] | streams |
 
 pub mod copy;
 pub mod events;
@@ -18,6 +18,7 @@ pub mod forward;
 pub mod output;
 pub mod shutdown;
 pub mod status;
+pub mod sync;
 
 use firstlight_protocol::codec::{self, CodecError};
 use firstlight_protocol::message::Kind;
@@ -56,6 +57,9 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::RenameRequest => file::run(&mut connection.writer, id, header.kind, &payload).await,
         Kind::PullRequest => copy::pull(agent, connection, id, codec::decode(&payload)?).await,
         Kind::PushRequest => copy::push(agent, connection, id, codec::decode(&payload)?).await,
+        Kind::TreeRequest => sync::describe_tree(agent, connection, id, codec::decode(&payload)?).await,
+        Kind::FetchRequest => sync::fetch(agent, connection, id, codec::decode(&payload)?).await,
+        Kind::AmendRequest => sync::amend(connection, id, codec::decode(&payload)?).await,
         Kind::ForwardRequest => forward::connect(connection, id, &codec::decode(&payload)?).await,
         Kind::ForwardTakeRequest => forward::take(agent, connection, id, &codec::decode(&payload)?).await,
         Kind::ForwardListenRequest => forward::listen(agent, connection, id, &codec::decode(&payload)?).await,
@@ -92,6 +96,9 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::ForwardIncoming
         | Kind::ForwardDecline
         | Kind::Ports
+        | Kind::TreeItems
+        | Kind::TreeEnd
+        | Kind::AmendDone
         | Kind::Error => {
             Err(SessionError::Unexpected { kind: header.kind, expected: "a host sends requests" })
         }

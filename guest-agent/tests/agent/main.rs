@@ -8,6 +8,7 @@
 //! | [`files`] | looking at files, and changing their names |
 //! | [`copy`] | copying files in bulk, and copies that end too early |
 //! | [`forward`] | carried connections: connect, listen, half-close, resets, ports |
+//! | [`sync`] | describing trees, sending what was chosen of them, amending |
 //! | [`load`] | many commands, slow and vanished hosts |
 //! | [`output`] | the program's output, across the agent's death |
 //! | [`hostile`] | bytes that are no protocol |
@@ -26,3 +27,4 @@ mod hostile;
 mod load;
 mod output;
 mod requests;
+mod sync;

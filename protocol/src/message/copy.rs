@@ -198,7 +198,7 @@ fn is_text(path: &[u8]) -> bool {
 }
 
 /// Whether a path is relative and made of names alone.
-fn is_below(path: &[u8]) -> bool {
+pub(super) fn is_below(path: &[u8]) -> bool {
     let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
     let names = || path.split(|byte| *byte == b'/');
     is_text(path) && names().all(is_name) && names().count() <= MAX_DEPTH

@@ -21,6 +21,9 @@
 //! | [`forward::ForwardRequest`], [`forward::ForwardTakeRequest`] | `ForwardConnected` (empty) | `ForwardBytes`, then one `ForwardEnd`, from each |
 //! | [`forward::ForwardListenRequest`] | [`forward::ForwardListening`] | [`forward::ForwardIncoming`] from the agent, [`forward::ForwardDecline`] from the host |
 //! | `PortsRequest` (empty) | | [`forward::Ports`] from the agent |
+//! | [`sync::TreeRequest`] | | [`sync::TreeItems`] from the agent, [`sync::TreeEnd`] last |
+//! | [`sync::FetchRequest`] | | as for [`copy::PullRequest`] |
+//! | [`sync::AmendRequest`] | [`sync::AmendDone`] | |
 //!
 //! Any request may be answered by an [`error::AgentError`] instead.
 
@@ -34,6 +37,7 @@ pub mod hello;
 pub mod output;
 pub mod shutdown;
 pub mod status;
+pub mod sync;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
@@ -168,4 +172,17 @@ kinds! {
     PortsRequest = 121,
     /// [`forward::Ports`].
     Ports = 122,
+
+    /// [`sync::TreeRequest`].
+    TreeRequest = 128,
+    /// [`sync::TreeItems`].
+    TreeItems = 129,
+    /// [`sync::TreeEnd`].
+    TreeEnd = 130,
+    /// [`sync::FetchRequest`].
+    FetchRequest = 131,
+    /// [`sync::AmendRequest`].
+    AmendRequest = 132,
+    /// [`sync::AmendDone`].
+    AmendDone = 133,
 }
