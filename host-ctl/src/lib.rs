@@ -14,5 +14,6 @@ pub mod monitor;
 pub mod operation;
 mod random;
 pub mod socket_path;
+pub mod sync;
 mod sys;
 pub mod vm;

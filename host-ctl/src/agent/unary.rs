@@ -1,7 +1,7 @@
 //! Requests that have one answer.
 
 use firstlight_protocol::codec::{self, CodecError};
-use firstlight_protocol::message::{Kind, events, file, shutdown, status};
+use firstlight_protocol::message::{Kind, events, file, shutdown, status, sync};
 
 /// A request with one answer, and how both travel.
 pub trait Unary {
@@ -115,4 +115,5 @@ messages! {
     file::MakeDirRequest => FileDone (), as MakeDirRequest;
     file::RemoveRequest => FileDone (), as RemoveRequest;
     file::RenameRequest => FileDone (), as RenameRequest;
+    sync::AmendRequest => AmendDone sync::AmendDone, as AmendRequest;
 }

@@ -23,6 +23,7 @@ mod run;
 mod several;
 mod start;
 mod stop;
+mod sync;
 mod wait;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Exec(exec::Exec),
     Cp(cp::Cp),
     File(file::File),
+    Sync(sync::Sync),
     Forward(forward::Forward),
     Logs(logs::Logs),
     Events(events::Events),
@@ -69,6 +71,7 @@ impl Command {
             Command::Ps(ps) => ps.run(context).await.map(done),
             Command::Inspect(inspect) => inspect.run(context).await.map(done),
             Command::Wait(wait) => wait.run(context).await.map(done),
+            Command::Sync(sync) => sync.run(context).await.map(done),
             Command::Forward(forward) => forward.run(context).await.map(done),
             Command::Logs(logs) => logs.run(context).await.map(done),
             Command::Events(events) => events.run(context).await.map(done),

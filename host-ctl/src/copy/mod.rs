@@ -20,16 +20,18 @@ mod tests;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use firstlight_protocol::codec::CodecError;
-use firstlight_protocol::message::copy::{CHUNK, Shape};
+use firstlight_protocol::message::copy::{CHUNK, Entry, Shape};
 use firstlight_protocol::message::file::Place;
+use firstlight_protocol::message::sync::Owner;
 
 use crate::agent;
 
 pub use archive::ArchiveError;
-pub use pull::pull;
+pub use pull::{fetch, pull};
 pub use push::push;
 
 /// How long neither end may move a byte. A guest that is paused comes back within it or not at all.
@@ -52,7 +54,26 @@ pub enum Source {
     },
     /// A tar archive, plain or gzipped.
     Archive(Box<dyn Read + Send>),
+    /// A part of what is in a directory.
+    Selected(Selection),
 }
+
+/// A part of what is in a directory, for a sync.
+pub struct Selection {
+    /// What the directory itself is.
+    pub base: Entry,
+    /// The paths below it, parents before what is in them.
+    pub paths: Vec<Vec<u8>>,
+    /// Whose they become.
+    pub owner: Owner,
+    /// Where the directory is.
+    pub place: Place,
+    /// Told how many bytes of content have moved since the last time.
+    pub moved: Moved,
+}
+
+/// Is told of bytes that moved.
+pub type Moved = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Where a guest's files go.
 pub enum Destination {

@@ -1,18 +1,20 @@
 //! From a guest to the host.
 
 use std::future::Future;
+use std::path::Path;
 
 use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
-use firstlight_protocol::message::copy::{Entry, PullRequest, Totals};
+use firstlight_protocol::message::copy::{Entry, PullRequest, Shape, Totals};
 use firstlight_protocol::message::file::Place;
+use firstlight_protocol::message::sync::{BATCH, FetchRequest};
 use firstlight_tree::Sink;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::archive::Writer;
-use super::{CopyError, Destination, IDLE, QUEUE, joined, place_on_host, shape};
+use super::{CopyError, Destination, IDLE, QUEUE, Selection, joined, place_on_host, shape};
 use crate::agent::{Awaited, Connection, Error, expect};
 
 /// Copies what is at `from` to `destination`. With `follow`, a symbolic link there stands for what it points to. Ends early
@@ -31,13 +33,84 @@ pub async fn pull(
     let request = PullRequest { place: from.clone(), follow };
     connection.send(Kind::PullRequest, id, &request).await?;
     let (queue, pieces) = mpsc::channel(QUEUE);
-    let source = from.clone();
-    let writing = spawn_blocking(move || write(pieces, destination, &source));
+    let shape = shape(from);
+    let writing = spawn_blocking(move || write(pieces, destination, &shape));
     let received = tokio::select! {
-        received = receive(&mut connection, id, queue) => received,
+        received = async {
+            let totals = receive(&mut connection, id, &queue, &|_| {}).await?;
+            finish(&queue).await;
+            Ok(totals)
+        } => received,
         () = stop => Err(CopyError::Interrupted),
     };
-    // The queue is closed, so the thread ends. Should it have failed, that is why the receiving ended.
+    drop(queue);
+    conclude(received, writing).await
+}
+
+/// Brings a part of what is in a directory of the guest to `to`, a directory of the host that is made if it is not there. Ends
+/// early when `stop` does, as [`pull`] does.
+///
+/// # Errors
+/// [`CopyError`]. Files that are whole by then stay where they are.
+pub async fn fetch(
+    mut connection: Connection,
+    selection: Selection,
+    to: &Path,
+    stop: impl Future<Output = ()>,
+) -> Result<Totals, CopyError> {
+    let Selection { base, paths, owner, place, moved } = selection;
+    let destination = Destination::Path { path: to.to_owned(), durable: false };
+    let (queue, pieces) = mpsc::channel(QUEUE);
+    let writing = spawn_blocking(move || write(pieces, destination, &Shape::Contents));
+    let received = tokio::select! {
+        received = async {
+            let mut announced = Totals::default();
+            // That the thread takes no more shows in what it ends with.
+            let _ = queue.send(Piece::Entry(base)).await;
+            for paths in batches(paths) {
+                let id = connection.fresh_id();
+                let request = FetchRequest { place: place.clone(), owner, paths };
+                connection.send(Kind::FetchRequest, id, &request).await?;
+                let part = receive(&mut connection, id, &queue, &*moved).await?;
+                announced.lost_attributes = announced.lost_attributes.saturating_add(part.lost_attributes);
+            }
+            finish(&queue).await;
+            Ok(announced)
+        } => received,
+        () = stop => Err(CopyError::Interrupted),
+    };
+    drop(queue);
+    conclude(received, writing).await
+}
+
+/// Paths in groups that each fit a frame.
+fn batches(paths: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    let (mut batches, mut bytes) = (Vec::<Vec<Vec<u8>>>::new(), BATCH);
+    for path in paths {
+        if bytes >= BATCH {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += path.len();
+        if let Some(batch) = batches.last_mut() {
+            batch.push(path);
+        }
+    }
+    batches
+}
+
+/// Tells the thread that the stream is whole.
+async fn finish(queue: &mpsc::Sender<Piece>) {
+    // That the thread takes no more shows in what it ends with.
+    let _ = queue.send(Piece::End).await;
+}
+
+/// What the copy came to, when its queue is closed and the thread therefore ends. Should the thread have failed, that is why
+/// the receiving ended.
+async fn conclude(
+    received: Result<Totals, CopyError>,
+    writing: JoinHandle<Result<Totals, CopyError>>,
+) -> Result<Totals, CopyError> {
     let written = joined(writing.await);
     match received {
         Ok(announced) => {
@@ -61,7 +134,8 @@ enum Piece {
 async fn receive(
     connection: &mut Connection,
     id: u64,
-    queue: mpsc::Sender<Piece>,
+    queue: &mpsc::Sender<Piece>,
+    moved: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Totals, CopyError> {
     loop {
         let frame = tokio::select! {
@@ -73,19 +147,16 @@ async fn receive(
         if header.id != id && header.kind != Kind::Error {
             return Err(Error::Protocol(format!("frame {:?} belongs to no copy", header.kind)).into());
         }
-        let (piece, end) = if header.kind == Kind::CopyData {
-            (Piece::Data(payload), None)
+        let piece = if header.kind == Kind::CopyData {
+            moved(payload.len() as u64);
+            Piece::Data(payload)
         } else if header.kind == Kind::CopyEntry {
-            (Piece::Entry(codec::decode(&payload)?), None)
+            Piece::Entry(codec::decode(&payload)?)
         } else {
-            let totals: Totals = codec::decode(&expect(Kind::CopyEnd, header.kind, payload)?)?;
-            (Piece::End, Some(totals))
+            return Ok(codec::decode(&expect(Kind::CopyEnd, header.kind, payload)?)?);
         };
         // That the thread takes no more shows above, or in what it ends with.
         let _ = queue.send(piece).await;
-        if let Some(totals) = end {
-            return Ok(totals);
-        }
     }
 }
 
@@ -99,14 +170,14 @@ enum Target {
 fn write(
     mut pieces: mpsc::Receiver<Piece>,
     destination: Destination,
-    source: &Place,
+    shape: &Shape,
 ) -> Result<Totals, CopyError> {
     let mut target = match destination {
         Destination::Path { path, durable } => {
-            let sink = Sink::new(&place_on_host(&path)?, shape(source), durable);
+            let sink = Sink::new(&place_on_host(&path)?, shape.clone(), durable);
             Target::Path(Box::new(sink.map_err(CopyError::Host)?))
         }
-        Destination::Archive(writer) => Target::Archive(Box::new(Writer::new(writer, &shape(source)))),
+        Destination::Archive(writer) => Target::Archive(Box::new(Writer::new(writer, shape))),
     };
     while let Some(piece) = pieces.blocking_recv() {
         match (piece, &mut target) {

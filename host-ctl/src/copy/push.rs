@@ -9,13 +9,13 @@ use firstlight_protocol::frame::{HEADER_LEN, Header};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{CHUNK, Entry, Extent, PushRequest, Shape, Totals};
 use firstlight_protocol::message::file::Place;
-use firstlight_tree::{Errno, Error as TreeError, Outlet, Reading, Root, send};
+use firstlight_tree::{Errno, Error as TreeError, Outlet, Reading, Root, send, send_selected};
 use rustix::io::pread;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{BATCH, CopyError, IDLE, QUEUE, Source, archive, joined, place_on_host};
+use super::{BATCH, CopyError, IDLE, Moved, QUEUE, Selection, Source, archive, joined, place_on_host};
 use crate::agent::{Awaited, Connection, Error, Receiver, Sender, expect};
 
 /// How long the reason of a broken connection may take: it was sent before the connection broke.
@@ -36,6 +36,7 @@ pub async fn push(
     let shape = match &source {
         Source::Path { path, .. } => Shape::of_source(path.as_os_str().as_encoded_bytes()),
         Source::Archive(_) => Shape::Archive,
+        Source::Selected(_) => Shape::Contents,
     };
     let id = connection.fresh_id();
     connection.send(Kind::PushRequest, id, &PushRequest { place: to.clone(), shape, durable }).await?;
@@ -121,9 +122,41 @@ fn read(source: Source, mut frames: Frames) -> Result<Totals, CopyError> {
             send(&root, &place.path, follow, &mut frames).map_err(CopyError::Host)?
         }
         Source::Archive(reader) => archive::read(reader, &mut frames)?,
+        Source::Selected(selection) => read_selected(selection, &mut frames).map_err(CopyError::Host)?,
     };
     frames.flush().map_err(CopyError::Host)?;
     Ok(totals)
+}
+
+fn read_selected(selection: Selection, frames: &mut Frames) -> Result<Totals, TreeError> {
+    let Selection { base, paths, owner, place, moved } = selection;
+    frames.entry(&base)?;
+    let mut outlet = Metered { frames, moved };
+    send_selected(&Root::open(&place)?, &place.path, paths, owner, &mut outlet)
+}
+
+/// Frames that tell of each piece of a file.
+struct Metered<'a> {
+    frames: &'a mut Frames,
+    moved: Moved,
+}
+
+impl Outlet for Metered<'_> {
+    fn entry(&mut self, entry: &Entry) -> Result<(), TreeError> {
+        self.frames.entry(entry)
+    }
+
+    fn extent(&mut self, file: BorrowedFd<'_>, extent: Extent) -> Result<(), Reading> {
+        let mut offset = extent.offset;
+        let end = extent.offset + extent.length;
+        while offset < end {
+            let length = (end - offset).min(CHUNK as u64);
+            self.frames.extent(file, Extent { offset, length })?;
+            (self.moved)(length);
+            offset += length;
+        }
+        Ok(())
+    }
 }
 
 /// Entries and bytes as frames, collected into batches for the queue.

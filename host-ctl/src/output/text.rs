@@ -18,6 +18,18 @@ pub(crate) fn elapsed(elapsed: Duration) -> String {
     format!("{:.1}s", elapsed.as_secs_f64())
 }
 
+/// Bytes in the unit people would choose, of the binary ones.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let scale = usize::try_from(bytes.ilog2() / 10 - 1).map_or(0, |scale| scale.min(UNITS.len() - 1));
+    // Tenths, rounded to the nearest.
+    let tenths = (u128::from(bytes) * 10 + (512 << (scale * 10))) >> ((scale + 1) * 10);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[scale])
+}
+
 /// Guest text on one line of a terminal: control characters, which could move the cursor or change the title, are shown
 /// as escapes.
 pub(crate) fn printable(text: &str) -> String {
@@ -35,6 +47,15 @@ mod tests {
     fn an_age_has_the_unit_people_would_choose() {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (61, "1m"), (7_300, "2h"), (200_000, "2d")] {
             assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_size_has_the_unit_people_would_choose() {
+        let sizes =
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (2_500_000, "2.4 MiB")];
+        for (bytes, text) in sizes.into_iter().chain([(3 << 30, "3.0 GiB"), (u64::MAX, "16777216.0 TiB")]) {
+            assert_eq!(size(bytes), text);
         }
     }
 
