@@ -11,6 +11,7 @@
 //! | [`agent`] | exec, the agent's death, and boots without one |
 //! | [`files`] | files into a VM and out of it, and copies that end too early |
 //! | [`forward`] | connections carried into the guest, out of it, and to whatever listens there |
+//! | [`sync`] | directories made alike, both ways |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
 //! | [`truth`] | what is said of a VM: pushed, refused by name, told to systemd and Prometheus |
@@ -27,5 +28,6 @@ mod program;
 mod recovery;
 mod sentinels;
 mod stop;
+mod sync;
 mod truth;
 mod volumes;
