@@ -12,6 +12,7 @@ use firstlight_protocol::message::events::{Events, EventsRequest};
 use firstlight_protocol::message::exec::{
     ExecEnd, ExecOutcome, ExecRequest, ExecStarted, MAX_CHUNK, SignalRequest,
 };
+use firstlight_protocol::message::file::{Place, Timestamp};
 use firstlight_protocol::message::forward::{
     Address, ForwardDecline, ForwardIncoming, ForwardListenRequest, ForwardListening, ForwardRequest,
     ForwardTakeRequest, MAX_PORTS, Ports,
@@ -22,6 +23,10 @@ use firstlight_protocol::message::output::{
 };
 use firstlight_protocol::message::shutdown::ShutdownRequest;
 use firstlight_protocol::message::status::Status;
+use firstlight_protocol::message::sync::{
+    Adjustment, AmendDone, AmendRequest, FetchRequest, Item, ItemContent, Owner, Removal, TreeEnd, TreeItems,
+    TreeRequest,
+};
 use firstlight_protocol::sentinel::ExitStatus;
 use firstlight_protocol::version::Range;
 use proptest::prelude::*;
@@ -113,6 +118,36 @@ fn address() -> impl Strategy<Value = Address> {
     ]
 }
 
+fn place() -> impl Strategy<Value = Place> {
+    any::<(Vec<u8>, Vec<u8>)>().prop_map(|(root, path)| Place { root, path })
+}
+
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    any::<(i64, u32)>().prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    let content = prop_oneof![
+        Just(ItemContent::Directory),
+        any::<(u64, Option<[u8; 32]>)>().prop_map(|(size, digest)| ItemContent::File { size, digest }),
+        any::<Vec<u8>>().prop_map(ItemContent::Symlink),
+    ];
+    (any::<Vec<u8>>(), any::<u32>(), timestamp(), content).prop_map(|(path, mode, modified, content)| Item {
+        path,
+        mode,
+        modified,
+        content,
+    })
+}
+
+fn amendment() -> impl Strategy<Value = AmendRequest> {
+    let removal = any::<(Vec<u8>, bool)>().prop_map(|(path, directory)| Removal { path, directory });
+    let adjustment = (any::<Vec<u8>>(), any::<u32>(), timestamp())
+        .prop_map(|(path, mode, modified)| Adjustment { path, mode, modified });
+    (place(), prop::collection::vec(removal, 0..4), prop::collection::vec(adjustment, 0..4))
+        .prop_map(|(place, remove, adjust)| AmendRequest { place, remove, adjust })
+}
+
 macro_rules! survive {
     ($($name:ident: $strategy:expr;)*) => {
         proptest! {$(
@@ -149,6 +184,14 @@ survive! {
     any_announcement_survives: any::<u64>().prop_map(|ticket| ForwardIncoming { ticket });
     any_refusal_of_a_connection_survives: any::<u64>().prop_map(|ticket| ForwardDecline { ticket });
     any_taking_of_a_connection_survives: any::<u64>().prop_map(|ticket| ForwardTakeRequest { ticket });
+    any_request_of_a_tree_survives: (place(), any::<(bool, Vec<Vec<u8>>)>())
+        .prop_map(|(place, (checksum, exclude))| TreeRequest { place, checksum, exclude });
+    any_items_survive: prop::collection::vec(item(), 0..9).prop_map(|items| TreeItems { items });
+    any_end_of_a_tree_survives: any::<u64>().prop_map(|special| TreeEnd { special });
+    any_fetch_survives: (place(), any::<(u32, u32, Vec<Vec<u8>>)>())
+        .prop_map(|(place, (uid, gid, paths))| FetchRequest { place, owner: Owner { uid, gid }, paths });
+    any_amendment_survives: amendment();
+    any_end_of_an_amendment_survives: any::<u64>().prop_map(|removed| AmendDone { removed });
     any_ports_survive: prop::collection::vec(socket_address(), 0..9).prop_map(|listening| Ports { listening });
 }
 

@@ -28,7 +28,7 @@ pub(super) fn generation_1() -> Vec<Golden> {
         TreeRequest: TreeRequest { place: place(), checksum: true, exclude: vec![b"*.o".to_vec()] } => "012f042f7372760101032a2e6f",
         TreeItems: items(ItemContent::Directory) => "010161fbed0303fcffc99a3b00",
         TreeItems: items(ItemContent::File { size: 300, digest: None }) => "010161fbed0303fcffc99a3b01fb2c0100",
-        TreeItems: items(ItemContent::File { size: 1, digest: Some([0xab; 32]) }) => "010161fbed0303fcffc99a3b010101abababababababababababababababababababababababababababababababababab",
+        TreeItems: items(ItemContent::File { size: 1, digest: Some([0xab; 32]) }) => "010161fbed0303fcffc99a3b010101abababababababababababababababababababababababababababababababab",
         TreeItems: items(ItemContent::Symlink(b"..".to_vec())) => "010161fbed0303fcffc99a3b02022e2e",
         TreeEnd: TreeEnd { special: 2 } => "02",
         FetchRequest: FetchRequest { place: place(), owner, paths: vec![b"a".to_vec(), b"a/b".to_vec()] } => "012f042f737276fc701101000802016103612f62",
