@@ -10,6 +10,8 @@ use firstlight_protocol::lifecycle::State;
 pub enum Operation {
     /// Look at it: inspect, ps, logs, events, wait, metrics.
     Observe,
+    /// Boot it once more; one that runs is left alone.
+    Start,
     /// End it in order.
     Stop,
     /// End it by force.
@@ -32,6 +34,7 @@ impl Operation {
     /// Every operation, in the order of the table.
     pub const ALL: &[Operation] = &[
         Operation::Observe,
+        Operation::Start,
         Operation::Stop,
         Operation::Kill,
         Operation::Signal,
@@ -47,6 +50,7 @@ impl Operation {
     pub fn name(self) -> &'static str {
         match self {
             Operation::Observe => "inspect",
+            Operation::Start => "start",
             Operation::Stop => "stop",
             Operation::Kill => "kill",
             Operation::Signal => "kill -s",
@@ -64,6 +68,7 @@ impl Operation {
         match self {
             Operation::Exec => true,
             Operation::Observe
+            | Operation::Start
             | Operation::Stop
             | Operation::Kill
             | Operation::Signal
@@ -82,6 +87,8 @@ pub enum Refusal {
     NotYet,
     /// It needs a VM that runs; this one ends or has ended.
     Ended,
+    /// It needs a VM that has ended; this one is about to.
+    Ending,
     /// It needs a guest that moves.
     Paused,
     /// The VM holds resources of the host.
@@ -101,6 +108,7 @@ impl Refusal {
             Refusal::NotYet | Refusal::Ended | Refusal::Paused => {
                 format!("{name} needs a running VM, and {vm} is {state}")
             }
+            Refusal::Ending => format!("{name} needs a VM that has ended, and {vm} is still {state}"),
             Refusal::Active => format!("{vm} is {state} and is not removed"),
             Refusal::Unknown => format!("the state of {vm} is unknown: its VMM cannot be looked at"),
             Refusal::NoAgent => format!("{name} needs the guest agent, and {vm} was booted without one"),
@@ -113,6 +121,7 @@ impl Refusal {
         match self {
             Refusal::NotYet => format!("wait for it: host-ctl wait {vm} --for running"),
             Refusal::Ended => format!("see how it ended: host-ctl inspect {vm}"),
+            Refusal::Ending => format!("wait for it: host-ctl wait {vm} --for stopped"),
             Refusal::Paused => format!("let it go on: host-ctl resume {vm}"),
             Refusal::Active => format!("stop it first (host-ctl stop {vm}), or use rm -f"),
             Refusal::Unknown => "run host-ctl as the user who started the VM, on the same host".into(),
@@ -154,6 +163,17 @@ pub fn allowed(operation: Operation, state: &State) -> Result<(), Refusal> {
             State::Initializing | State::Running | State::Paused | State::Stopping => Err(Refusal::Active),
             State::Unknown => Err(Refusal::Unknown),
         },
+        Operation::Start => match state {
+            State::Created
+            | State::Initializing
+            | State::Running
+            | State::Paused
+            | State::Stopped
+            | State::Failed { .. } => Ok(()),
+            State::Stopping => Err(Refusal::Ending),
+            // A second VMM on the same disks is a mistake that cannot be mended.
+            State::Unknown => Err(Refusal::Unknown),
+        },
         Operation::ForceRemove => match state {
             State::Created
             | State::Initializing
@@ -162,7 +182,7 @@ pub fn allowed(operation: Operation, state: &State) -> Result<(), Refusal> {
             | State::Stopping
             | State::Stopped
             | State::Failed { .. } => Ok(()),
-            // Releasing what may be in use is the one mistake that cannot be mended.
+            // So is releasing what may be in use.
             State::Unknown => Err(Refusal::Unknown),
         },
     }
@@ -206,6 +226,7 @@ mod tests {
                 Ok(()) => "yes",
                 Err(Refusal::NotYet) => "not yet",
                 Err(Refusal::Ended) => "ended",
+                Err(Refusal::Ending) => "not yet ended",
                 Err(Refusal::Paused) => "resume first",
                 Err(Refusal::Active) => "stop first",
                 Err(Refusal::Unknown) => "unknown",

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use firstlight_host_ctl::vm::vm_dir::name;
 use firstlight_host_ctl::vm::{Store, VmDir, VmId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -60,15 +61,26 @@ impl WatchAll {
     }
 }
 
-/// Reports each change of one VM until its boot is over. An error ends it too: the list shows what became of the VM.
+/// Reports each change of one VM, one boot after the other. An error ends it: the list shows what became of the VM.
 async fn report(vm: VmDir, changes: mpsc::Sender<()>) {
-    let Ok(mut follow) = Follow::open(&vm).await else { return };
-    let mut step = Ok(Step::Changed);
-    while let Ok(Step::Changed | Step::Output) = step {
-        step = follow.next().await;
-        if !matches!(step, Ok(Step::Output)) {
+    // Watched before the boot is followed, so that a start right after its end is not missed.
+    while let Ok(watch) = Watch::file(&vm.file(name::JOURNAL)) {
+        if follow_boot(&vm, &changes).await.is_err() || watch.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn follow_boot(vm: &VmDir, changes: &mpsc::Sender<()>) -> Result<(), Failure> {
+    let mut follow = Follow::open(vm).await?;
+    loop {
+        let step = follow.next().await?;
+        if step != Step::Output {
             // Full means that a wake-up waits already.
             let _ = changes.try_send(());
+        }
+        if step == Step::Ended {
+            return Ok(());
         }
     }
 }

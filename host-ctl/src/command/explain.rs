@@ -53,9 +53,12 @@ pub(super) fn require(operation: Operation, view: &VmView) -> Result<(), Failure
     check(operation, &view.state, view.skip_guest_agent).map_err(|refusal| {
         let message = refusal.message(operation, &view.name, &view.state);
         let code = match refusal {
-            Refusal::NotYet | Refusal::Ended | Refusal::Paused | Refusal::Active | Refusal::NoAgent => {
-                Code::WrongState
-            }
+            Refusal::NotYet
+            | Refusal::Ended
+            | Refusal::Ending
+            | Refusal::Paused
+            | Refusal::Active
+            | Refusal::NoAgent => Code::WrongState,
             Refusal::Unknown => Code::Unreachable,
         };
         Failure::new(code, message).of_vm(&view.name).hint(refusal.hint(&view.name))

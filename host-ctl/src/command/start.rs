@@ -2,7 +2,10 @@
 
 use clap::Args;
 use firstlight_host_ctl::monitor::client;
+use firstlight_host_ctl::operation::Operation;
+use firstlight_host_ctl::vm::VmDir;
 
+use super::explain::require;
 use super::several::Targets;
 use crate::cli::resolved::Context;
 use crate::output::Failure;
@@ -18,6 +21,11 @@ pub(crate) struct Start {
 
 impl Start {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        self.targets.each(context, |_, vm| async move { Ok(client::start(&vm).await?) }).await
+        self.targets.each(context, |_, vm| async move { start(&vm).await }).await
     }
+}
+
+async fn start(vm: &VmDir) -> Result<(), Failure> {
+    require(Operation::Start, &vm.view()?)?;
+    Ok(client::start(vm).await?)
 }
