@@ -142,7 +142,7 @@ fn a_gibibyte_goes_in_and_comes_back_unchanged() {
     let (source, back) = (lab.path("gibibyte"), lab.path("back"));
     let mut file = fs::File::create(&source).unwrap();
     let block: Vec<u8> =
-        (0..MIB as u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
+        (0..1_u32 << 20).map(|index| (index.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
     for number in 0..1024_u32 {
         file.write_all(&number.to_le_bytes()).unwrap();
         file.write_all(&block[4..]).unwrap();
