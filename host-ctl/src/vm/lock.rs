@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -21,11 +22,13 @@ impl Lock {
     /// Takes the lock on `path`, making the file if there is none; `None` when somebody else holds it.
     ///
     /// # Errors
-    /// The file cannot be opened or locked.
+    /// The file cannot be opened or locked. It is a [`io::ErrorKind::NotFound`] too when the file was removed between
+    /// both: that lock would keep nobody out.
     pub fn try_take(path: &Path) -> io::Result<Option<Lock>> {
         let file = File::options().write(true).create(true).truncate(false).open(path)?;
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-            Ok(_) => Ok(Some(Lock { _file: file })),
+            Ok(_) if is_at(&file, path)? => Ok(Some(Lock { _file: file })),
+            Ok(_) => Err(io::ErrorKind::NotFound.into()),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -45,6 +48,12 @@ impl Lock {
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
         Ok(i32::from(lock.l_type) != libc::F_UNLCK)
     }
+}
+
+/// Whether the open file is still the one that the path leads to.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (open, named) = (file.metadata()?, path.metadata()?);
+    Ok((open.dev(), open.ino()) == (named.dev(), named.ino()))
 }
 
 fn whole_file() -> libc::flock {
@@ -70,5 +79,18 @@ mod tests {
         drop(held);
         assert!(!Lock::is_held(&path).unwrap());
         assert!(Lock::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_is_not_the_one_that_is_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let before = File::create(&path).unwrap();
+        assert!(is_at(&before, &path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(is_at(&before, &path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        // Another inode, since the first is still open.
+        File::create(&path).unwrap();
+        assert!(!is_at(&before, &path).unwrap());
     }
 }

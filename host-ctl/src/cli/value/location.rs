@@ -40,9 +40,9 @@ pub(crate) fn parse(text: OsString) -> Result<Location, String> {
 }
 
 /// Parses a path that has to be a VM's.
-pub(crate) fn parse_guest(text: OsString) -> Result<GuestPath, String> {
+pub(crate) fn parse_guest(text: &OsStr) -> Result<GuestPath, String> {
     let no_vm = || format!("{text:?} names no VM; write it like web:/etc/hosts");
-    split(&text).unwrap_or_else(|| Err(no_vm()))
+    split(text).unwrap_or_else(|| Err(no_vm()))
 }
 
 /// The VM and the path in it, if the text has the form of both.
@@ -85,9 +85,9 @@ mod tests {
     fn what_lacks_a_part_is_refused_with_an_example() {
         for text in ["web:", ":/a", ":"] {
             assert!(parse(text.into()).unwrap_err().contains("like web:/etc/hosts"), "{text}");
-            assert!(parse_guest(text.into()).unwrap_err().contains("like web:/etc/hosts"), "{text}");
+            assert!(parse_guest(text.as_ref()).unwrap_err().contains("like web:/etc/hosts"), "{text}");
         }
         assert!(parse("".into()).is_err());
-        assert!(parse_guest("/etc/hosts".into()).unwrap_err().contains("names no VM"));
+        assert!(parse_guest("/etc/hosts".as_ref()).unwrap_err().contains("names no VM"));
     }
 }

@@ -45,5 +45,5 @@ impl File {
 
 /// Parses `NAME:/path`.
 fn guest_path() -> impl TypedValueParser<Value = GuestPath> {
-    OsStringValueParser::new().try_map(location::parse_guest)
+    OsStringValueParser::new().try_map(|text| location::parse_guest(&text))
 }

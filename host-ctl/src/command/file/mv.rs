@@ -33,7 +33,7 @@ pub(super) struct Mv {
 
 impl Mv {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let to = match location::parse_guest(self.to.clone()) {
+        let to = match location::parse_guest(&self.to) {
             Ok(to) if to.vm == self.from.vm => to.path,
             Ok(_) => {
                 return Err(
