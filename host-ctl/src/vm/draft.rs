@@ -109,7 +109,11 @@ pub(super) fn sweep(vms: &Path) {
         let hidden = entry.file_name().to_str().is_some_and(|name| name.starts_with(HIDDEN));
         // One without its lock file is being made this very instant.
         let lock = entry.path().join(name::MONITOR_LOCK);
-        if hidden && lock.exists() && matches!(Lock::try_take(&lock), Ok(Some(_))) {
+        // Held until all is removed: a draft that comes in between would lose its files.
+        if hidden
+            && lock.exists()
+            && let Ok(Some(_held)) = Lock::try_take(&lock)
+        {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
