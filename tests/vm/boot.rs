@@ -1,6 +1,7 @@
 //! A VM runs what it was asked to, in the guest, from each kind of root.
 
 use firstlight_tests::{Lab, disk};
+use serde_json::Value;
 
 #[test]
 fn one_command_boots_a_vm_and_prints_what_it_ran() {
@@ -116,4 +117,25 @@ fn a_real_debian_boots_with_a_volume_and_the_network() {
     assert_eq!(vm.sh("dpkg --status libc6 | grep -c '^Status: install ok installed'"), "1\n");
     assert_eq!(vm.sh("findmnt -n -o FSTYPE /data"), "ext4\n");
     assert!(vm.sh("ip -4 -o addr show scope global").contains("10.0.2.15/24"));
+}
+
+#[test]
+fn a_boot_chart_shows_what_each_stage_waited_for() {
+    let Some(lab) = Lab::open() else { return };
+    let _ = lab.start("chart", &["--", "sleep", "1000"]);
+    let chart: Value =
+        serde_json::from_slice(&lab.host_ctl(&["--json", "boot-chart", "chart"]).ok().stdout).unwrap();
+    let rows = chart["rows"].as_array().unwrap();
+    let row = |label: &str| rows.iter().find(|row| row["label"] == label).unwrap();
+    assert_eq!(row("root")["after"], "modules:block");
+    assert_eq!(row("program")["critical"], true);
+    for row in rows {
+        for need in row["needs"].as_array().unwrap() {
+            let need = rows.iter().find(|other| other["label"] == *need).unwrap();
+            assert!(need["end"].as_f64() <= row["start"].as_f64(), "{row} began before {need} was done");
+        }
+    }
+    let svg = lab.path("chart.svg");
+    let _ = lab.host_ctl(&["boot-chart", "chart", "--svg", svg.to_str().unwrap()]).ok();
+    assert!(std::fs::read_to_string(svg).unwrap().contains("modules:block"));
 }

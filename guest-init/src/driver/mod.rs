@@ -212,6 +212,13 @@ impl Shared {
             stage: self.name(index),
             dur: boot_time().saturating_sub(started),
             thread: Some(thread),
+            index: u32::try_from(index).ok(),
+            needs: self
+                .plan
+                .direct_needs(index)
+                .into_iter()
+                .filter_map(|need| u32::try_from(need).ok())
+                .collect(),
             skipped: done.skipped,
         });
         let mut state = lock(&self.state);

@@ -52,6 +52,21 @@ pub(crate) struct Plan {
     pub(crate) stages: Vec<Stage>,
 }
 
+impl Plan {
+    /// The needs of a stage that no other of its needs has to wait for in turn: what a reader has to be told.
+    pub(crate) fn direct_needs(&self, stage: usize) -> Vec<usize> {
+        let needs = |stage: usize| self.stages.get(stage).map_or(&[][..], |stage| &stage.needs);
+        let mut implied = Vec::new();
+        // Needs stand before what needs them, so one pass backwards meets all of them.
+        for earlier in (0..stage).rev() {
+            if needs(stage).contains(&earlier) || implied.contains(&earlier) {
+                implied.extend(needs(earlier));
+            }
+        }
+        needs(stage).iter().filter(|need| !implied.contains(need)).copied().collect()
+    }
+}
+
 /// One unit of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stage {

@@ -158,6 +158,31 @@ fn systemd_mode_is_refused_in_words() {
 
 proptest! {
     #[test]
+    fn the_direct_needs_imply_all_of_them_and_none_implies_another(
+        masks in proptest::collection::vec(any::<u32>(), 1..12),
+    ) {
+        let stage = |(index, mask): (usize, &u32)| Stage {
+            name: index.to_string(),
+            work: Work::Network,
+            needs: (0..index).filter(|need| mask & (1 << need) != 0).collect(),
+        };
+        let full = Plan { stages: masks.iter().enumerate().map(stage).collect() };
+        let mut reduced = full.clone();
+        for (index, stage) in reduced.stages.iter_mut().enumerate() {
+            stage.needs = full.direct_needs(index);
+        }
+        for stage in &full.stages {
+            prop_assert_eq!(full.before(&stage.name), reduced.before(&stage.name));
+            let direct = &reduced.stage(&stage.name).needs;
+            for need in direct {
+                let others = direct.iter().filter(|other| *other != need);
+                let implies = |other: &usize| full.before(&other.to_string()).contains(need.to_string().as_str());
+                prop_assert!(!others.into_iter().any(implies));
+            }
+        }
+    }
+
+    #[test]
     fn needs_always_stand_before_and_nested_targets_after_their_parents(
         targets in proptest::collection::btree_set("(/[ab]){1,4}", 0..8),
         seed in any::<u64>(),

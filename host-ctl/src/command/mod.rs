@@ -1,6 +1,7 @@
 //! A file a command: its arguments, and what it does.
 
 mod batch;
+mod boot_chart;
 mod completion;
 mod cp;
 mod doctor;
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Rm(rm::Rm),
+    BootChart(boot_chart::BootChart),
     Metrics(metrics::Metrics),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
@@ -93,6 +95,7 @@ impl Command {
             Command::Pause(pause) => pause.run(context).await.map(done),
             Command::Resume(resume) => resume.run(context).await.map(done),
             Command::Rm(rm) => rm.run(context).await.map(done),
+            Command::BootChart(chart) => chart.run(context).await.map(done),
             Command::Metrics(metrics) => metrics.run(context).map(done),
             Command::Doctor(doctor) => doctor.run(context).await.map(done),
             Command::Completion(completion) => completion.run().map(done),

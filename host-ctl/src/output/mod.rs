@@ -43,6 +43,12 @@ pub(crate) fn screen(page: &str) -> Result<(), Failure> {
     text(&format!("{redraw}{page}"))
 }
 
+/// The columns of the terminal that stdout is; `None` where it is none.
+pub(crate) fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(size.ws_col.into()).filter(|columns| *columns > 0)
+}
+
 /// Writes one line to stdout.
 pub(crate) fn line(line: impl std::fmt::Display) -> Result<(), Failure> {
     text(&format!("{line}\n"))

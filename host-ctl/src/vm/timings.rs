@@ -4,6 +4,8 @@
 //! smallest difference between the two clocks places the guest's on the host's: an event that was heard late, or read
 //! again from a log after a monitor's death, still gets the instant at which it happened.
 
+use std::collections::BTreeMap;
+
 use firstlight_protocol::sentinel::Event;
 use serde::Serialize;
 
@@ -15,6 +17,8 @@ use crate::clock::ms;
 pub struct Timings {
     /// The VMM's process was started.
     pub vmm_started: Option<f64>,
+    /// The guest's clock was zero: its kernel began.
+    pub kernel_start: Option<f64>,
     /// Init ran and had read its boot spec.
     pub init_start: Option<f64>,
     /// The agent listened, for the first time.
@@ -31,6 +35,10 @@ pub struct Timings {
     pub power_off: Option<f64>,
     /// The VMM was gone.
     pub vmm_exited: Option<f64>,
+    /// The headers worker began.
+    pub headers_start: Option<f64>,
+    /// The headers worker ended, one way or another.
+    pub headers_done: Option<f64>,
     /// Each stage of the boot, in the order in which they ended.
     pub stages: Vec<StageTiming>,
 }
@@ -48,6 +56,8 @@ pub struct StageTiming {
     pub dur: f64,
     /// The thread of init it ran on.
     pub thread: Option<u32>,
+    /// The stages it waited for, without those that one of them waited for in turn.
+    pub needs: Vec<String>,
     /// Why an optional stage did nothing.
     pub skipped: Option<String>,
 }
@@ -86,8 +96,10 @@ impl Timings {
             vmm_exited: boot.vmm_exit.as_ref().map(|(at, _)| at.ms_since(&boot.origin)),
             ..Timings::default()
         };
+        timings.kernel_start = (!boot.events.is_empty()).then(|| clock.at_ms(0));
+        let names = stage_names(boot);
         for heard in boot.events.values() {
-            timings.add(heard, &clock);
+            timings.add(heard, &clock, &names);
         }
         timings.stages.sort_by(|a, b| a.done.total_cmp(&b.done));
         timings.running = match (timings.program_start, timings.agent_ready) {
@@ -97,7 +109,7 @@ impl Timings {
         timings
     }
 
-    fn add(&mut self, heard: &Heard, clock: &BootClock) {
+    fn add(&mut self, heard: &Heard, clock: &BootClock, names: &BTreeMap<u32, &str>) {
         let at = clock.at_ms(heard.sentinel.t);
         let first = |slot: &mut Option<f64>| {
             slot.get_or_insert(at);
@@ -109,20 +121,37 @@ impl Timings {
             Event::SystemReady { .. } => first(&mut self.system_ready),
             Event::Exit { .. } => first(&mut self.exit),
             Event::PowerOff => first(&mut self.power_off),
-            Event::StageDone { stage, dur, thread, skipped } => self.stages.push(StageTiming {
-                stage: stage.clone(),
-                start: clock.at_ms(heard.sentinel.t.saturating_sub(*dur)),
-                done: at,
-                dur: ms(*dur),
-                thread: *thread,
-                skipped: skipped.clone(),
-            }),
-            Event::AgentExit { .. }
-            | Event::HeadersStart
-            | Event::HeadersReady
-            | Event::HeadersSkipped { .. }
-            | Event::HeadersFailed { .. }
-            | Event::Fatal { .. } => {}
+            Event::StageDone { stage, dur, thread, needs, skipped, index: _ } => {
+                self.stages.push(StageTiming {
+                    stage: stage.clone(),
+                    start: clock.at_ms(heard.sentinel.t.saturating_sub(*dur)),
+                    done: at,
+                    dur: ms(*dur),
+                    thread: *thread,
+                    needs: needs
+                        .iter()
+                        .filter_map(|need| names.get(need))
+                        .map(|name| (*name).to_owned())
+                        .collect(),
+                    skipped: skipped.clone(),
+                });
+            }
+            Event::HeadersStart => first(&mut self.headers_start),
+            Event::HeadersReady | Event::HeadersSkipped { .. } | Event::HeadersFailed { .. } => {
+                first(&mut self.headers_done);
+            }
+            Event::AgentExit { .. } | Event::Fatal { .. } => {}
         }
     }
+}
+
+/// The stages that have been done, by their numbers in the plan.
+fn stage_names(boot: &Boot) -> BTreeMap<u32, &str> {
+    let mut names = BTreeMap::new();
+    for heard in boot.events.values() {
+        if let Event::StageDone { stage, index: Some(index), .. } = &heard.sentinel.event {
+            names.insert(*index, stage.as_str());
+        }
+    }
+    names
 }

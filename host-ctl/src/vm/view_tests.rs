@@ -28,6 +28,8 @@ fn booted() -> Vec<Record> {
         stage: stage.into(),
         dur: dur * MS,
         thread: None,
+        index: None,
+        needs: Vec::new(),
         skipped: None,
     };
     vec![

@@ -54,12 +54,16 @@ impl Sentinel {
             | Event::HeadersStart
             | Event::HeadersReady
             | Event::PowerOff => {}
-            Event::StageDone { stage, dur, thread, skipped } => {
+            Event::StageDone { stage, dur, thread, index, needs, skipped } => {
                 line.text("stage", stage);
                 line.number("dur", *dur);
                 if let Some(thread) = thread {
                     line.number("thread", (*thread).into());
                 }
+                if let Some(index) = index {
+                    line.number("index", (*index).into());
+                }
+                line.numbers("needs", needs);
                 if let Some(reason) = skipped {
                     line.text("skipped", reason);
                 }
@@ -135,6 +139,8 @@ fn event(name: &str, fields: &Fields<'_>) -> Result<Event, ParseError> {
             stage: fields.text("stage")?,
             dur: fields.number("dur")?,
             thread: fields.optional("thread", Fields::number)?,
+            index: fields.optional("index", Fields::number)?,
+            needs: fields.optional("needs", Fields::numbers)?.unwrap_or_default(),
             skipped: fields.optional("skipped", Fields::text)?,
         },
         "AGENT-READY" => Event::AgentReady,
@@ -164,6 +170,17 @@ impl Line {
     fn number(&mut self, key: &str, value: u64) {
         // Writing to a String cannot fail.
         let _ = write!(self.0, " {key}={value}");
+    }
+
+    /// Writes numbers with `:` between them, or no field when there are none or too many.
+    fn numbers(&mut self, key: &str, values: &[u32]) {
+        let start = self.0.len();
+        for (index, value) in values.iter().enumerate() {
+            let _ = if index == 0 { write!(self.0, " {key}={value}") } else { write!(self.0, ":{value}") };
+        }
+        if self.0.len() - start > MAX_TEXT {
+            self.0.truncate(start);
+        }
     }
 
     fn status(&mut self, status: ExitStatus) {
@@ -241,6 +258,11 @@ impl<'a> Fields<'a> {
 
     fn number<T: std::str::FromStr>(&self, key: &'static str) -> Result<T, ParseError> {
         self.text(key)?.parse().map_err(|_| ParseError::Field(key))
+    }
+
+    fn numbers<T: std::str::FromStr>(&self, key: &'static str) -> Result<Vec<T>, ParseError> {
+        let numbers = self.text(key)?;
+        numbers.split(':').map(|number| number.parse().map_err(|_| ParseError::Field(key))).collect()
     }
 
     fn optional<T>(
@@ -326,8 +348,15 @@ pub(super) mod tests {
     pub(in crate::sentinel) fn any_sentinel() -> impl Strategy<Value = Sentinel> {
         let event = prop_oneof![
             Just(Event::InitStart),
-            (text(), any::<u64>(), any::<Option<u32>>(), proptest::option::of(text()))
-                .prop_map(|(stage, dur, thread, skipped)| Event::StageDone { stage, dur, thread, skipped }),
+            (
+                (text(), any::<u64>(), any::<Option<u32>>(), any::<Option<u32>>()),
+                // Few enough to fit.
+                proptest::collection::vec(any::<u32>(), 0..8),
+                proptest::option::of(text()),
+            )
+                .prop_map(|((stage, dur, thread, index), needs, skipped)| {
+                    Event::StageDone { stage, dur, thread, index, needs, skipped }
+                }),
             Just(Event::AgentReady),
             (status(), any::<u32>()).prop_map(|(status, restarts)| Event::AgentExit { status, restarts }),
             (prop_oneof![Just(Mode::Exec), Just(Mode::Systemd)], any::<u32>())
@@ -366,6 +395,17 @@ pub(super) mod tests {
             let line = sentinel.render(&key());
             prop_assert!(line.len() <= MAX_LINE);
             prop_assert!(Sentinel::parse(line.trim_end().as_bytes(), &key()).is_ok());
+        }
+
+        #[test]
+        fn a_stage_that_needs_too_many_others_is_told_without_them(stage: String, skipped: String, count in 40..500_u32) {
+            let (thread, index, needs) = (Some(u32::MAX), Some(u32::MAX), (0..count).collect());
+            let event = Event::StageDone { stage, dur: u64::MAX, thread, index, needs, skipped: Some(skipped) };
+            let line = Sentinel { boot: BootId([255; 4]), seq: u64::MAX, t: u64::MAX, event }.render(&key());
+            prop_assert!(line.len() <= MAX_LINE);
+            let read = Sentinel::parse(line.trim_end().as_bytes(), &key()).unwrap();
+            let told = matches!(&read.event, Event::StageDone { needs, .. } if needs.is_empty());
+            prop_assert!(told);
         }
 
         #[test]

@@ -53,6 +53,13 @@ pub enum Event {
         /// The thread it ran on, from 0, for the boot chart.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thread: Option<u32>,
+        /// Its number in the boot's plan, from 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        index: Option<u32>,
+        /// The numbers of the stages it waited for, without those that one of them waited for in turn. Empty too when
+        /// they do not fit the line.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        needs: Vec<u32>,
         /// Why an optional stage did nothing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         skipped: Option<String>,
