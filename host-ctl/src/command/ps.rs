@@ -102,12 +102,8 @@ fn show(rows: &[LastKnown], context: &Context, again: bool) -> Result<(), Failur
     match context.format {
         Format::Json if again => output::json_line(&rows),
         Format::Json => output::json(&rows),
-        Format::Text => {
-            if again {
-                output::clear_screen()?;
-            }
-            output::text(&table(rows).render())
-        }
+        Format::Text if again => output::screen(&table(rows).render()),
+        Format::Text => output::text(&table(rows).render()),
     }
 }
 

@@ -54,12 +54,6 @@ pub(crate) fn line(line: impl std::fmt::Display) -> Result<(), Failure> {
     text(&format!("{line}\n"))
 }
 
-/// Clears the screen, where stdout is one.
-pub(crate) fn clear_screen() -> Result<(), Failure> {
-    // Source: ECMA-48, cursor home and erase display.
-    if io::stdout().is_terminal() { text("\x1b[H\x1b[2J") } else { Ok(()) }
-}
-
 /// Writes bytes to stdout and flushes them: a follower's reader waits for each.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
