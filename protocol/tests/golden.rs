@@ -57,11 +57,13 @@ macro_rules! golden {
 mod files;
 #[path = "golden/forward.rs"]
 mod forward;
+#[path = "golden/sessions.rs"]
+mod sessions;
 #[path = "golden/sync.rs"]
 mod sync;
 
 /// Kinds whose payload is raw or empty: there is nothing to encode.
-const WITHOUT_MESSAGE: [Kind; 14] = [
+const WITHOUT_MESSAGE: [Kind; 16] = [
     Kind::Ping,
     Kind::Pong,
     Kind::StatusRequest,
@@ -76,6 +78,8 @@ const WITHOUT_MESSAGE: [Kind; 14] = [
     Kind::ForwardBytes,
     Kind::ForwardEnd,
     Kind::PortsRequest,
+    Kind::SessionDone,
+    Kind::SessionsRequest,
 ];
 
 fn error(cause: Cause) -> AgentError {
@@ -160,12 +164,13 @@ fn generation_1() -> Vec<Golden> {
     };
     table.extend(files::generation_1());
     table.extend(forward::generation_1());
+    table.extend(sessions::generation_1());
     table.extend(sync::generation_1());
     table
 }
 
 /// Every kind with its number.
-const NUMBERS: [(Kind, u16); 57] = [
+const NUMBERS: [(Kind, u16); 71] = [
     (Kind::Hello, 1),
     (Kind::Welcome, 2),
     (Kind::Refusal, 3),
@@ -204,6 +209,20 @@ const NUMBERS: [(Kind, u16); 57] = [
     (Kind::CopyData, 43),
     (Kind::CopyEnd, 44),
     (Kind::CopyDone, 45),
+    (Kind::SessionStartRequest, 64),
+    (Kind::SessionStarted, 65),
+    (Kind::SessionAttachRequest, 66),
+    (Kind::SessionAttached, 67),
+    (Kind::SessionChunk, 68),
+    (Kind::SessionAck, 69),
+    (Kind::SessionInputTaken, 70),
+    (Kind::SessionEnd, 71),
+    (Kind::SessionSignalRequest, 72),
+    (Kind::SessionResizeRequest, 73),
+    (Kind::SessionDone, 74),
+    (Kind::SessionWaitRequest, 75),
+    (Kind::SessionsRequest, 76),
+    (Kind::Sessions, 77),
     (Kind::BatchRequest, 80),
     (Kind::Batch, 81),
     (Kind::ForwardRequest, 112),

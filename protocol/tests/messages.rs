@@ -21,6 +21,10 @@ use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
 use firstlight_protocol::message::output::{
     OutputAck, OutputChunk, OutputEnd, OutputRequest, Position, Stream,
 };
+use firstlight_protocol::message::session::{
+    Session, SessionAck, SessionAttachRequest, SessionAttached, SessionChunk, SessionEnd, SessionInputTaken,
+    SessionKey, SessionStartRequest, SessionStarted, Sessions, Window,
+};
 use firstlight_protocol::message::shutdown::ShutdownRequest;
 use firstlight_protocol::message::status::Status;
 use firstlight_protocol::message::sync::{
@@ -148,6 +152,38 @@ fn amendment() -> impl Strategy<Value = AmendRequest> {
         .prop_map(|(place, remove, adjust)| AmendRequest { place, remove, adjust })
 }
 
+fn key() -> impl Strategy<Value = SessionKey> {
+    any::<(u64, u64)>().prop_map(|(id, started_ns)| SessionKey { id, started_ns })
+}
+
+fn session_start() -> impl Strategy<Value = SessionStartRequest> {
+    let window = any::<Option<(u16, u16)>>();
+    (exec_request(), window, any::<bool>()).prop_map(|(command, window, detached)| SessionStartRequest {
+        command,
+        terminal: window.map(|(rows, columns)| Window { rows, columns }),
+        detached,
+    })
+}
+
+fn session() -> impl Strategy<Value = Session> {
+    let flags = any::<(bool, bool)>();
+    let figures = any::<(u32, u64, u32, u64, u64)>();
+    (key(), any::<Vec<Vec<u8>>>(), flags, figures, prop::option::of(outcome())).prop_map(
+        |(key, argv, (detached, terminal), (pid, age_ns, readers, oldest, sequence), outcome)| Session {
+            key,
+            pid,
+            argv,
+            age_ns,
+            detached,
+            terminal,
+            readers,
+            oldest,
+            sequence,
+            outcome,
+        },
+    )
+}
+
 macro_rules! survive {
     ($($name:ident: $strategy:expr;)*) => {
         proptest! {$(
@@ -178,6 +214,21 @@ survive! {
     any_events_survive: any::<Vec<u8>>().prop_map(|lines| Events { lines });
     any_shutdown_survives: any::<Option<u32>>().prop_map(|grace_ms| ShutdownRequest { grace_ms });
     any_error_survives: error();
+    any_session_start_survives: session_start();
+    any_start_of_a_session_survives: (key(), any::<u32>()).prop_map(|(key, pid)| SessionStarted { key, pid });
+    any_attachment_request_survives: any::<(u64, Option<u64>, bool)>()
+        .prop_map(|(id, from, take_over)| SessionAttachRequest { id, from, take_over });
+    any_attachment_survives: (key(), any::<(u64, bool, bool)>()).prop_map(
+        |(key, (input, takes_input, terminal))| SessionAttached { key, input, takes_input, terminal });
+    any_session_chunk_survives: chunk().prop_map(
+        |OutputChunk { stream, sequence, bytes }| SessionChunk { stream, sequence, bytes });
+    any_session_acknowledgement_survives: any::<(u64, bool)>()
+        .prop_map(|(through, end)| SessionAck { through, end });
+    any_taking_of_input_survives: any::<u64>().prop_map(|bytes| SessionInputTaken { bytes });
+    any_end_of_a_session_survives: (any::<u64>(), outcome())
+        .prop_map(|(sequence, outcome)| SessionEnd { sequence, outcome });
+    any_list_of_sessions_survives: prop::collection::vec(session(), 0..5)
+        .prop_map(|sessions| Sessions { sessions });
     any_forward_survives: address().prop_map(|target| ForwardRequest { target });
     any_listen_request_survives: address().prop_map(|address| ForwardListenRequest { address });
     any_listener_survives: address().prop_map(|address| ForwardListening { address });
@@ -217,6 +268,12 @@ proptest! {
 #[test]
 fn the_largest_chunk_fits_its_frame() {
     let chunk = OutputChunk { stream: Stream::Stderr, sequence: u64::MAX, bytes: vec![0; MAX_CHUNK] };
+    assert!(encode(&chunk).unwrap().len() <= MAX_PAYLOAD as usize);
+}
+
+#[test]
+fn the_largest_chunk_of_a_session_fits_its_frame() {
+    let chunk = SessionChunk { stream: Stream::Stderr, sequence: u64::MAX, bytes: vec![0; MAX_CHUNK] };
     assert!(encode(&chunk).unwrap().len() <= MAX_PAYLOAD as usize);
 }
 

@@ -9,7 +9,11 @@
 //! | --- | --- | --- |
 //! | `Ping` (any bytes) | `Pong` (the same bytes) | |
 //! | `StatusRequest` | [`status::Status`] | |
-//! | [`exec::ExecRequest`] | [`exec::ExecStarted`] | `Stdout`, `Stderr` from the agent; `Stdin`, `StdinEnd`, [`exec::SignalRequest`] from the host; [`exec::ExecEnd`] last |
+//! | [`session::SessionStartRequest`] | [`session::SessionStarted`] or [`session::SessionEnd`] | [`session::SessionChunk`], [`session::SessionInputTaken`] from the agent; `Stdin`, `StdinEnd`, [`session::SessionAck`] from the host; [`session::SessionEnd`] and its acknowledgement last. None of it when detached |
+//! | [`session::SessionAttachRequest`] | [`session::SessionAttached`] | as after a start |
+//! | [`session::SessionSignalRequest`], [`session::SessionResizeRequest`] | `SessionDone` (empty) | |
+//! | [`session::SessionWaitRequest`] | [`session::SessionEnd`] | |
+//! | `SessionsRequest` (empty) | [`session::Sessions`] | |
 //! | [`output::OutputRequest`] | | [`output::OutputChunk`] from the agent, [`output::OutputAck`] from the host, [`output::OutputEnd`] last |
 //! | [`events::EventsRequest`] | [`events::Events`] | |
 //! | [`shutdown::ShutdownRequest`] | `ShutdownAccepted` (empty) | |
@@ -27,6 +31,9 @@
 //! | [`sync::AmendRequest`] | [`sync::AmendDone`] | |
 //!
 //! Any request may be answered by an [`error::AgentError`] instead.
+//!
+//! `ExecRequest`, `ExecStarted`, `Stdout`, `Stderr`, `SignalRequest` and `ExecEnd` are retired: hosts before sessions ran
+//! commands with them. Their numbers and bytes are not given to anything else.
 
 pub mod batch;
 pub mod copy;
@@ -39,6 +46,7 @@ pub mod health;
 pub mod hello;
 pub mod network;
 pub mod output;
+pub mod session;
 pub mod shutdown;
 pub mod stats;
 pub mod status;
@@ -155,6 +163,35 @@ kinds! {
     CopyEnd = 44,
     /// [`copy::Totals`]: the destination is in place.
     CopyDone = 45,
+
+    /// [`session::SessionStartRequest`].
+    SessionStartRequest = 64,
+    /// [`session::SessionStarted`].
+    SessionStarted = 65,
+    /// [`session::SessionAttachRequest`].
+    SessionAttachRequest = 66,
+    /// [`session::SessionAttached`].
+    SessionAttached = 67,
+    /// [`session::SessionChunk`].
+    SessionChunk = 68,
+    /// [`session::SessionAck`].
+    SessionAck = 69,
+    /// [`session::SessionInputTaken`].
+    SessionInputTaken = 70,
+    /// [`session::SessionEnd`].
+    SessionEnd = 71,
+    /// [`session::SessionSignalRequest`].
+    SessionSignalRequest = 72,
+    /// [`session::SessionResizeRequest`].
+    SessionResizeRequest = 73,
+    /// Empty: what was asked of the session is done.
+    SessionDone = 74,
+    /// [`session::SessionWaitRequest`].
+    SessionWaitRequest = 75,
+    /// Empty.
+    SessionsRequest = 76,
+    /// [`session::Sessions`].
+    Sessions = 77,
 
     /// [`batch::BatchRequest`].
     BatchRequest = 80,
