@@ -14,10 +14,11 @@ use crate::op::forward::Waiting;
 use crate::op::shutdown::PowerSwitch;
 use crate::process::Processes;
 use crate::program_output::{AdoptError, ProgramOutput};
+use crate::sessions::Sessions;
 
 /// Connections past their hello at one time. One more is refused with `Busy`: each may hold a frame and a few
 /// descriptors, and the agent must not eat the VM it serves.
-const MAX_SESSIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 256;
 
 /// Batches under way at one time. Each may hold a frame of answers besides its commands, so one more is refused.
 const MAX_BATCHES: usize = 16;
@@ -54,6 +55,8 @@ pub struct Agent {
     pub events: PathBuf,
     /// The commands it runs.
     pub processes: Arc<Processes>,
+    /// Those of them whose output it keeps.
+    pub(crate) sessions: Arc<Sessions>,
     /// The health checks it runs.
     pub health: HealthChecks,
     /// Places for batches.
@@ -64,7 +67,7 @@ pub struct Agent {
     pub waiting: Arc<Waiting>,
     /// How to end the VM, if there is one to end.
     pub power: Option<PowerSwitch>,
-    sessions: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
     copies: Arc<Semaphore>,
 }
 
@@ -85,12 +88,13 @@ impl Agent {
             token: config.token,
             health: HealthChecks::resume(Arc::clone(&processes), events.with_file_name(HEALTH_FILE)),
             events,
+            sessions: Arc::new(Sessions::new(Arc::clone(&processes))),
             processes,
             batches: Semaphore::new(MAX_BATCHES),
             power: PowerSwitch::find(in_vm, output.is_some()),
             output,
             waiting: Arc::default(),
-            sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             copies: Arc::new(Semaphore::new(MAX_COPIES)),
         })
     }
@@ -98,7 +102,7 @@ impl Agent {
     /// A place for one more connection, or `None` when all are taken.
     #[must_use]
     pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.sessions).try_acquire_owned().ok()
+        Arc::clone(&self.connections).try_acquire_owned().ok()
     }
 
     /// A place for one more copy, or `None` when all are taken.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! listen ─► server ─► session (hello, token, version) ─► op (a file an operation)
-//!                        │ wire, deframer                  ├─► process          commands, supervised by pidfd
+//!                        │ wire, deframer                  ├─► sessions         commands that outlive their host
+//!                        │                                 ├─► process          commands, supervised by pidfd
 //!                        ▼                                 ├─► health           checks, again and again
 //!                        ▼                                 ├─► program_output   pipes and memfds from init
 //!                      socket ◄──────────────────── bulk ◄─┴─► firstlight_tree  files, on threads that may block
@@ -28,6 +29,7 @@ pub mod program_output;
 pub mod ready;
 pub mod server;
 pub mod session;
+mod sessions;
 pub mod sys;
 pub mod system_file;
 pub mod teardown;

@@ -19,10 +19,14 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Makes the allocator give buffers of this many bytes and more back to the kernel the moment they are freed, so that a
-/// burst of commands does not leave its buffers behind as holes in the heap. Source: `M_MMAP_THRESHOLD` in `mallopt(3)`.
+/// burst of commands does not leave its buffers behind as holes in the heap; and keeps it from giving each thread, of which
+/// there is one a spawn, a heap of its own. Source: `M_MMAP_THRESHOLD` and `M_ARENA_MAX` in `mallopt(3)`.
 pub fn return_buffers_from(bytes: libc::c_int) {
-    // SAFETY: the call changes a setting of the allocator and nothing else; it is made before there are tasks.
-    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+    // SAFETY: the calls change settings of the allocator and nothing else; they are made before there are tasks.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// Takes over a descriptor inherited under `number`, and keeps it from every process the agent starts.
@@ -152,6 +156,32 @@ pub fn bytes_in_pipe(pipe: &impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// Keeps a descriptor from the programs that the agent starts.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn close_on_exec(descriptor: &impl AsFd) -> io::Result<()> {
+    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(())
+}
+
+/// Sets the size of a terminal. Source: `TIOCSWINSZ` in `ioctl_tty(2)`.
+///
+/// # Errors
+/// As `ioctl(2)`.
+pub fn set_window_size(terminal: &impl AsFd, size: &libc::winsize) -> io::Result<()> {
+    // SAFETY: TIOCSWINSZ reads one winsize, and `size` is one.
+    Errno::result(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, size) })?;
+    Ok(())
+}
+
+/// Makes the terminal on standard input the controlling one of this session, which has none. Source: `TIOCSCTTY`.
+fn take_terminal() -> io::Result<()> {
+    // SAFETY: the call takes two integers and touches no memory.
+    Errno::result(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) })?;
+    Ok(())
+}
+
 /// Keeps every descriptor from `first` on from the next program, those included that the agent itself inherited without
 /// knowing. Source: `close_range(2)`; a kernel older than it passes on what it passed on before.
 fn close_on_exec_from(first: RawFd) {
@@ -168,6 +198,8 @@ pub struct ChildSetup {
     pub identity: Option<(Uid, Gid, Vec<Gid>)>,
     /// Its working directory.
     pub cwd: CString,
+    /// Whether its standard input is a terminal for it to take as its own.
+    pub terminal: bool,
     /// The soft and hard limit of open files, which the agent had before it raised its own.
     pub open_files: (u64, u64),
 }
@@ -220,6 +252,9 @@ pub fn prepare_child(command: &mut Command, setup: ChildSetup) {
 impl ChildSetup {
     fn apply(&self) -> io::Result<()> {
         setsid()?;
+        if self.terminal {
+            take_terminal()?;
+        }
         SigSet::empty().thread_set_mask()?;
         close_on_exec_from(libc::STDERR_FILENO + 1);
         if let Some(cgroup) = &self.cgroup {

@@ -46,12 +46,23 @@ fn name_of<T>() -> &'static str {
 /// # Errors
 /// [`CodecError::TooLarge`] when it would not fit in one frame.
 pub fn encode<T: bincode::Encode>(message: &T) -> Result<Vec<u8>, CodecError> {
-    let bytes = bincode::encode_to_vec(message, bincode::config::standard())
+    let mut bytes = Vec::new();
+    encode_into(&mut bytes, message)?;
+    Ok(bytes)
+}
+
+/// Encodes a control message in the place of what `buffer` holds, for whoever sends many of them.
+///
+/// # Errors
+/// [`CodecError::TooLarge`] when it would not fit in one frame.
+pub fn encode_into<T: bincode::Encode>(buffer: &mut Vec<u8>, message: &T) -> Result<(), CodecError> {
+    buffer.clear();
+    bincode::encode_into_std_write(message, buffer, bincode::config::standard())
         .map_err(|_| CodecError::TooLarge { what: name_of::<T>() })?;
-    if bytes.len() > LIMIT {
+    if buffer.len() > LIMIT {
         return Err(CodecError::TooLarge { what: name_of::<T>() });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Decodes a control message that must fill `bytes` exactly.

@@ -10,16 +10,17 @@
 //! | [`stats`], [`network`], [`versions`] | unary, in a batch only |
 //! | [`batch`] | many of them at once; it alone waits, to a deadline |
 //! | [`shutdown`] | unary, acting after its answer |
-//! | [`exec`], [`output`], [`copy`], [`sync`], [`forward`] | streams |
+//! | [`session`] | streams, and unary questions about them |
+//! | [`output`], [`copy`], [`sync`], [`forward`] | streams |
 
 pub mod batch;
 pub mod copy;
 pub mod events;
-pub mod exec;
 pub mod file;
 pub mod forward;
 pub mod network;
 pub mod output;
+pub mod session;
 pub mod shutdown;
 pub mod stats;
 pub mod status;
@@ -32,6 +33,7 @@ use firstlight_protocol::message::error::AgentError;
 
 use crate::agent::Agent;
 use crate::deframer::Frame;
+use crate::failure;
 use crate::session::SessionError;
 use crate::wire::{Connection, FrameWriter};
 
@@ -58,7 +60,25 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
             answer(&mut connection.writer, id, Kind::Batch, batch.map(|batch| codec::encode(&batch))).await
         }
         Kind::ShutdownRequest => shutdown::run(agent, connection, id, &codec::decode(&payload)?).await,
-        Kind::ExecRequest => exec::run(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::SessionStartRequest => session::start(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::SessionAttachRequest => session::attach(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::SessionWaitRequest => session::wait(agent, connection, id, &codec::decode(&payload)?).await,
+        Kind::SessionSignalRequest => {
+            let done = session::signal(agent, &codec::decode(&payload)?).map(|()| Ok(Vec::new()));
+            answer(&mut connection.writer, id, Kind::SessionDone, done).await
+        }
+        Kind::SessionResizeRequest => {
+            let done = session::resize(agent, &codec::decode(&payload)?).map(|()| Ok(Vec::new()));
+            answer(&mut connection.writer, id, Kind::SessionDone, done).await
+        }
+        Kind::SessionsRequest => {
+            let sessions = codec::encode(&session::list(agent));
+            answer(&mut connection.writer, id, Kind::Sessions, Ok(sessions)).await
+        }
+        Kind::ExecRequest => {
+            let retired = failure::invalid("exec", "ExecRequest is retired: use SessionStartRequest");
+            answer(&mut connection.writer, id, Kind::Error, Err(retired)).await
+        }
         Kind::OutputRequest => output::run(agent, connection, id, &codec::decode(&payload)?).await,
         Kind::FileStatRequest
         | Kind::FileListRequest
@@ -77,6 +97,7 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         // They crossed the end of their stream on the wire, and mean nothing any more.
         Kind::Stdin
         | Kind::StdinEnd
+        | Kind::SessionAck
         | Kind::SignalRequest
         | Kind::OutputAck
         | Kind::ForwardBytes
@@ -110,6 +131,13 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::TreeEnd
         | Kind::AmendDone
         | Kind::Batch
+        | Kind::SessionStarted
+        | Kind::SessionAttached
+        | Kind::SessionChunk
+        | Kind::SessionInputTaken
+        | Kind::SessionEnd
+        | Kind::SessionDone
+        | Kind::Sessions
         | Kind::Error => {
             Err(SessionError::Unexpected { kind: header.kind, expected: "a host sends requests" })
         }

@@ -1,4 +1,5 @@
-//! A cgroup of its own for each command, so that an OOM kill can be told from any other SIGKILL.
+//! A cgroup of its own for each command, so that all it started can be killed, and an OOM kill be told from any other
+//! SIGKILL.
 //!
 //! All of it is best effort: a guest without cgroup v2 runs commands just as well. Source: the kernel's
 //! `Documentation/admin-guide/cgroup-v2.rst`.
@@ -69,6 +70,12 @@ impl Cgroup {
     pub(super) fn entrance(&self) -> Option<OwnedFd> {
         let procs: File = OpenOptions::new().write(true).open(self.path.join("cgroup.procs")).ok()?;
         Some(procs.into())
+    }
+
+    /// Kills every process of the group, whatever process group it moved to. Whether the kernel could: `cgroup.kill` is
+    /// younger than cgroup v2.
+    pub(super) fn kill(&self) -> bool {
+        fs::write(self.path.join("cgroup.kill"), "1").is_ok()
     }
 
     /// Whether the kernel's OOM killer ended a process of the group.

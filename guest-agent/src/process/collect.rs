@@ -9,6 +9,7 @@ use firstlight_protocol::message::exec::{ExecOutcome, ExecRequest};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::supervise::SIGTERM;
 use super::{OutputPipe, Process, Processes};
 
 /// Bytes read from a pipe in one go. Many commands are collected at one time, so less than the streams of an exec have.
@@ -65,23 +66,32 @@ impl Processes {
         limit: Limit<'_>,
     ) -> Result<(Option<ExecOutcome>, Output), AgentError> {
         let time = deadline.saturating_duration_since(Instant::now());
-        let Process { stdout, stderr, mut outcome, .. } = self.start(&ExecRequest {
+        let request = ExecRequest {
             timeout_ms: Some(millis(time)),
             kill_after_ms: millis(KILL_AFTER),
             stdin: false,
             ..request
-        })?;
+        };
         let mut output = Output::default();
+        let Ok(started) = timeout_at(deadline, self.start(&request, None)).await else {
+            return Ok((None, output));
+        };
+        let Process { stdout, stderr, group, mut outcome, .. } = started?;
         let ended = timeout_at(deadline, async {
-            tokio::join!(
-                capture(&stdout, outcome.clone(), limit, &mut output.stdout),
-                capture(&stderr, outcome.clone(), limit, &mut output.stderr),
-            );
+            tokio::join!(capture(&stdout, outcome.clone(), limit, &mut output.stdout), async {
+                if let Some(stderr) = &stderr {
+                    capture(stderr, outcome.clone(), limit, &mut output.stderr).await;
+                }
+            },);
             outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
         });
         let ended = ended.await.ok().flatten();
+        if ended.is_none() {
+            // The supervisor counts from the start of the command, which was later.
+            group.signal(SIGTERM);
+        }
         self.discard(stdout);
-        self.discard(stderr);
+        stderr.map(|stderr| self.discard(stderr));
         Ok((ended, output))
     }
 }

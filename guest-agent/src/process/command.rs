@@ -76,7 +76,7 @@ pub(super) fn build(
         let groups = account.groups.iter().copied().map(Gid::from_raw).collect();
         (Uid::from_raw(account.uid), Gid::from_raw(account.gid), groups)
     });
-    Ok((command, ChildSetup { cgroup: None, identity, cwd, open_files }))
+    Ok((command, ChildSetup { cgroup: None, identity, cwd, terminal: false, open_files }))
 }
 
 /// The account `user` names, or the agent's own.

@@ -1,9 +1,10 @@
 //! Commands in the guest, apart from whoever asked for them.
 //!
 //! ```text
-//! ExecRequest ─ command ─► std Command ─ spawn ─► Process { pipes, group, outcome }
-//!                 │ identity (passwd, group)          │                     ▲
-//!                 └ cgroup                            └─ supervise task ────┘ one per process, outlives its client
+//! ExecRequest ─ spawn (a thread each) ─► Process { pipes or terminal, group, outcome }
+//!                 │ command: identity, environment        │                     ▲
+//!                 │ cgroup                                └─ supervise task ────┘ one per process, outlives its client
+//!                 └ terminal
 //! ```
 //!
 //! Each process leads a session and a process group of its own. Its supervisor waits for it through a pidfd, so the
@@ -14,29 +15,33 @@ mod collect;
 mod command;
 mod identity;
 mod pipe;
+mod spawn;
 mod supervise;
+mod terminal;
 
 use std::io;
 use std::path::Path;
-use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
 use firstlight_protocol::message::error::AgentError;
 use firstlight_protocol::message::exec::{ExecOutcome, ExecRequest};
+use firstlight_protocol::message::session::Window;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
 use crate::failure;
-use crate::sys::{self, SpawnStep};
 use cgroup::{Cgroup, Cgroups};
 pub use collect::{Allowance, Limit};
 pub use command::path_of;
 pub use pipe::{InputPipe, OutputPipe};
+use spawn::{Handles, Order, Spawned};
 pub use supervise::Group;
-use supervise::{PidFd, Supervisor};
+use supervise::Supervisor;
+pub use terminal::Terminal;
 
-/// Commands at one time, those included whose client went away. Each costs the agent four descriptors and two buffers.
+/// Commands at one time, those included whose client went away and those still being spawned. Each costs the agent four
+/// descriptors, and a thread until its `execve`.
 const MAX_RUNNING: usize = 256;
 
 /// Pipes of ended commands that background children still write to. Theirs are read and thrown away, as a terminal
@@ -59,11 +64,13 @@ pub struct Process {
     pub pid: u32,
     /// Its standard input, when asked for.
     pub stdin: Option<InputPipe>,
-    /// Its standard output.
+    /// Its standard output, or all its terminal shows.
     pub stdout: OutputPipe,
-    /// Its standard error.
-    pub stderr: OutputPipe,
-    /// Its process group.
+    /// Its standard error, where it has no terminal.
+    pub stderr: Option<OutputPipe>,
+    /// Its terminal, where it has one.
+    pub terminal: Option<Terminal>,
+    /// All that it started.
     pub group: Arc<Group>,
     /// How it ended, once it has.
     pub outcome: watch::Receiver<Option<ExecOutcome>>,
@@ -92,35 +99,39 @@ impl Processes {
         u32::try_from(MAX_RUNNING - self.running.available_permits()).unwrap_or(u32::MAX)
     }
 
-    /// Starts a command. Returns once its `execve` succeeded; its supervisor is then at work.
+    /// Starts a command, on a terminal of that size if one is given. Returns once its `execve` succeeded; its supervisor is
+    /// then at work. Giving up waiting leaves nothing running.
     ///
     /// # Errors
     /// What was being done, on which file, and why it failed. Nothing runs then.
-    pub fn start(&self, request: &ExecRequest) -> Result<Process, AgentError> {
+    pub async fn start(&self, request: &ExecRequest, window: Option<Window>) -> Result<Process, AgentError> {
         let place = Arc::clone(&self.running).try_acquire_owned();
         let place =
             place.map_err(|_| failure::busy("spawn", format!("{MAX_RUNNING} commands are running")))?;
-        let (mut command, mut setup) = command::build(request, self.open_files)?;
         let cgroup = self.cgroups.as_ref().and_then(Cgroups::create);
-        setup.cgroup = cgroup.as_ref().and_then(Cgroup::entrance);
-        sys::prepare_child(&mut command, setup);
-        let child = command.spawn().map_err(|error| spawn_error(request, error))?;
+        let order = Order {
+            request: request.clone(),
+            open_files: self.open_files,
+            cgroup: cgroup.as_ref().and_then(Cgroup::entrance),
+            window,
+            place,
+        };
+        let Spawned { child, terminal, place } = spawn::on_a_thread(order).await?;
         let pid = child.id();
-        let handles = Handles::of(child).map_err(|error| failure::system("supervise", None, &error))?;
-        let Handles { pidfd, stdin, stdout, stderr } = handles;
-        let group = Arc::new(Group::new(pid));
+        let handles = child.handles(terminal).map_err(|error| failure::system("supervise", None, &error))?;
+        let Handles { pidfd, stdin, stdout, stderr, terminal } = handles;
+        let group = Arc::new(Group::new(pid, cgroup));
         let (publish, outcome) = watch::channel(None);
         let supervisor = Supervisor {
             pidfd,
             group: Arc::clone(&group),
             timeout: request.timeout_ms.map(|timeout| Duration::from_millis(timeout.into())),
             kill_after: Duration::from_millis(request.kill_after_ms.into()),
-            cgroup,
             outcome: publish,
             place,
         };
         tokio::spawn(supervisor.run());
-        Ok(Process { pid, stdin, stdout, stderr, group, outcome })
+        Ok(Process { pid, stdin, stdout, stderr, terminal, group, outcome })
     }
 
     /// Reads what still comes from a pipe, and throws it away, until its last writer is gone.
@@ -131,44 +142,5 @@ impl Processes {
                 drop(place);
             });
         }
-    }
-}
-
-/// A child's descriptors, fit for waiting on.
-struct Handles {
-    pidfd: PidFd,
-    stdin: Option<InputPipe>,
-    stdout: OutputPipe,
-    stderr: OutputPipe,
-}
-
-impl Handles {
-    /// Takes a child's descriptors. A child that cannot be watched is not left behind.
-    fn of(mut child: Child) -> io::Result<Handles> {
-        let handles = Handles::take(&mut child);
-        if handles.is_err() {
-            // It has only just started; SIGKILL makes this wait a short one.
-            let _ = child.kill().and_then(|()| child.wait());
-        }
-        handles
-    }
-
-    fn take(child: &mut Child) -> io::Result<Handles> {
-        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
-        Ok(Handles {
-            pidfd: PidFd::new(sys::open_pidfd(child.id())?)?,
-            stdin: child.stdin.take().map(|pipe| InputPipe::new(pipe.into())).transpose()?,
-            stdout: OutputPipe::new(child.stdout.take().ok_or_else(missing)?.into())?,
-            stderr: OutputPipe::new(child.stderr.take().ok_or_else(missing)?.into())?,
-        })
-    }
-}
-
-fn spawn_error(request: &ExecRequest, error: io::Error) -> AgentError {
-    let (step, error) = SpawnStep::unmark(error);
-    match step {
-        SpawnStep::Exec => failure::system("exec", request.argv.first().map(|name| path_of(name)), &error),
-        SpawnStep::Cwd => failure::system("chdir", request.cwd.as_deref().map(path_of), &error),
-        SpawnStep::Identity => failure::system("set user", request.user.as_deref().map(Path::new), &error),
     }
 }

@@ -41,6 +41,14 @@ impl OutputPipe {
         self.0.async_io(Interest::READABLE, |pipe| Ok(nix::unistd::read(pipe, buffer)?)).await
     }
 
+    /// Waits for bytes and lets `take` have them, which calls [`Readable::read_now`].
+    ///
+    /// # Errors
+    /// What `take` says.
+    pub async fn read_with<T>(&self, mut take: impl FnMut(&Readable<'_>) -> io::Result<T>) -> io::Result<T> {
+        self.0.async_io(Interest::READABLE, |pipe| take(&Readable(pipe))).await
+    }
+
     /// Bytes in the pipe at this moment.
     ///
     /// # Errors
@@ -64,6 +72,20 @@ impl OutputPipe {
     }
 }
 
+/// A pipe that seems to have bytes.
+#[derive(Debug)]
+pub struct Readable<'a>(&'a OwnedFd);
+
+impl Readable<'_> {
+    /// Reads without waiting; 0 is the end.
+    ///
+    /// # Errors
+    /// `EAGAIN` when there is nothing after all; otherwise as `read(2)`.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(self.0, buffer)?)
+    }
+}
+
 impl InputPipe {
     /// # Errors
     /// As `fcntl(2)` and `epoll_ctl(2)`.
@@ -71,16 +93,11 @@ impl InputPipe {
         sys::watch(nonblocking(pipe)?, Interest::WRITABLE).map(InputPipe)
     }
 
-    /// Writes all of `bytes`, waiting for the command to read.
+    /// Waits until something can be written, and writes what `next` then gives, or some of it. Gives how much that was.
     ///
     /// # Errors
-    /// `EPIPE` when nobody can read them any more; otherwise as `write(2)`.
-    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let write = self.0.async_io(Interest::WRITABLE, |pipe| Ok(nix::unistd::write(pipe, bytes)?));
-            let written = write.await?;
-            bytes = &bytes[written..];
-        }
-        Ok(())
+    /// `EPIPE` when nobody can read any more; otherwise as `write(2)`.
+    pub async fn write_some<B: AsRef<[u8]>>(&self, next: impl Fn() -> B) -> io::Result<usize> {
+        self.0.async_io(Interest::WRITABLE, |pipe| Ok(nix::unistd::write(pipe, next().as_ref())?)).await
     }
 }

@@ -17,17 +17,18 @@ use crate::sys::{self, Watched};
 /// What a shell reports for a command that got SIGKILL.
 const KILLED: u8 = 128 + 9;
 
-/// A command's process group.
+/// A command and all it started: its process group, and its cgroup where there is one.
 #[derive(Debug)]
 pub struct Group {
     leader: u32,
+    cgroup: Option<Cgroup>,
     /// Once the leader is reaped the kernel may give its number to others.
     reaped: AtomicBool,
 }
 
 impl Group {
-    pub(super) fn new(leader: u32) -> Group {
-        Group { leader, reaped: AtomicBool::new(false) }
+    pub(super) fn new(leader: u32, cgroup: Option<Cgroup>) -> Group {
+        Group { leader, cgroup, reaped: AtomicBool::new(false) }
     }
 
     /// Signals every process of the group. One that has ended already is no error: the sender could not know.
@@ -35,6 +36,13 @@ impl Group {
         let leader = i32::try_from(self.leader).ok().filter(|_| !self.reaped.load(Ordering::Relaxed));
         if let Some(leader) = leader {
             let _ = sys::kill(-leader, number.into());
+        }
+    }
+
+    /// Kills the command and all it started. Without a cgroup, what left the process group gets away.
+    pub fn kill(&self) {
+        if !self.cgroup.as_ref().is_some_and(Cgroup::kill) {
+            self.signal(SIGKILL);
         }
     }
 }
@@ -63,7 +71,6 @@ pub(super) struct Supervisor {
     pub(super) group: std::sync::Arc<Group>,
     pub(super) timeout: Option<Duration>,
     pub(super) kill_after: Duration,
-    pub(super) cgroup: Option<Cgroup>,
     pub(super) outcome: watch::Sender<Option<ExecOutcome>>,
     pub(super) place: OwnedSemaphorePermit,
 }
@@ -88,7 +95,7 @@ impl Supervisor {
         }
     }
 
-    /// SIGTERM to the group, then SIGKILL to what is left of it. A leader that obeys SIGTERM is told of at once, but stays
+    /// SIGTERM to the process group, then SIGKILL to all that is left of the command. A leader that obeys SIGTERM is told of at once, but stays
     /// unreaped until its group has had its time: the number is still the group's.
     async fn time_out(&self) {
         self.group.signal(SIGTERM);
@@ -98,7 +105,7 @@ impl Supervisor {
             self.publish(ExecOutcome::TimedOut(status));
             sleep_until(deadline).await;
         }
-        self.group.signal(SIGKILL);
+        self.group.kill();
         if obeyed.is_err() {
             self.publish(ExecOutcome::TimedOut(self.pidfd.ended().await));
         }
@@ -107,7 +114,7 @@ impl Supervisor {
     fn classify(&self, status: ExitStatus) -> ExecOutcome {
         // A shell whose command was killed ends with 137 itself.
         let killed = status.shell_code() == KILLED;
-        if killed && self.cgroup.as_ref().is_some_and(Cgroup::was_out_of_memory) {
+        if killed && self.group.cgroup.as_ref().is_some_and(Cgroup::was_out_of_memory) {
             ExecOutcome::OutOfMemory(status)
         } else {
             ExecOutcome::Exited(status)
@@ -119,5 +126,5 @@ impl Supervisor {
     }
 }
 
-const SIGTERM: u8 = 15;
+pub(super) const SIGTERM: u8 = 15;
 const SIGKILL: u8 = 9;

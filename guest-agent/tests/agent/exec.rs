@@ -5,21 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use firstlight_guest_agent::sys;
-use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::error::{AgentError, Cause};
-use firstlight_protocol::message::exec::{ExecOutcome, ExecRequest, MAX_CHUNK, SignalRequest};
+use firstlight_protocol::message::exec::{ExecOutcome, ExecRequest};
 use firstlight_protocol::sentinel::ExitStatus;
 use nix::unistd::getuid;
 
-use super::common::{Agent, Client, Ended, command, wait_for_end};
+use super::common::{Agent, Ended, command, script, wait_for_end};
 
 fn exited(code: u8) -> ExecOutcome {
     ExecOutcome::Exited(ExitStatus::Code(code))
-}
-
-fn script(text: &str) -> ExecRequest {
-    command(&["/bin/sh", "-c", text])
 }
 
 #[track_caller]
@@ -169,16 +164,8 @@ fn megabytes_of_standard_input_come_back() {
     request.stdin = true;
     client.begin(1, &request);
     let input: Vec<u8> = (0..8_u32 << 20).map(|index| (index / 251).to_le_bytes()[0]).collect();
-    let mut writer = Client::new(client.stream.try_clone().unwrap());
-    let ended = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for chunk in input.chunks(MAX_CHUNK) {
-                writer.send(Kind::Stdin, 1, chunk);
-            }
-            writer.send(Kind::StdinEnd, 1, &[]);
-        });
-        client.finish(1)
-    });
+    client.started(1);
+    let ended = client.finish_with_input(1, &input);
     assert!(ended.stdout == input);
     assert_eq!(ended.outcome, exited(0));
 }
@@ -213,10 +200,9 @@ fn a_signal_reaches_the_whole_group() {
     let mut client = agent.connect();
     client
         .begin(1, &script("trap 'echo caught; wait; exit 7' USR1; sh -c 'echo $$; exec sleep 1000' & wait"));
-    client.started(1);
+    let session = client.session_started(1).key.id;
     let child = client.first_line(1).parse().unwrap();
-    let signal = SignalRequest { number: u8::try_from(libc::SIGUSR1).unwrap() };
-    client.send(Kind::SignalRequest, 1, &codec::encode(&signal).unwrap());
+    agent.connect().signal(session, libc::SIGUSR1);
     let ended = client.finish(1);
     assert_eq!((ended.text(), &ended.outcome), ("caught\n", &exited(7)));
     wait_for_end(child);

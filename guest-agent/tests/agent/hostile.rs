@@ -6,7 +6,8 @@ use firstlight_protocol::codec;
 use firstlight_protocol::frame::{HEADER_LEN, Header, MAX_PAYLOAD};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::error::Cause;
-use firstlight_protocol::message::exec::{MAX_CHUNK, SignalRequest};
+use firstlight_protocol::message::exec::MAX_CHUNK;
+use firstlight_protocol::message::session::SessionAck;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -45,8 +46,9 @@ fn answers_and_malformed_requests_end_the_connection() {
     let agent = Agent::start();
     let answer = header(|bytes| bytes[4] = 5);
     assert!(violation(&agent, &answer).contains("unexpected Pong"));
-    let malformed = [&Header::new(Kind::ExecRequest, 1, 9).unwrap().encode()[..], &[0xfd; 9]].concat();
-    assert!(violation(&agent, &malformed).contains("malformed ExecRequest"));
+    let malformed =
+        [&Header::new(Kind::SessionStartRequest, 1, 9).unwrap().encode()[..], &[0xfd; 9]].concat();
+    assert!(violation(&agent, &malformed).contains("malformed SessionStartRequest"));
     let trailing = [&Header::new(Kind::ShutdownRequest, 1, 2).unwrap().encode()[..], &[0, 0]].concat();
     assert!(violation(&agent, &trailing).contains("followed by 1 unexpected bytes"));
 }
@@ -103,11 +105,13 @@ fn claimed_lengths_cost_no_memory() {
 #[test]
 fn what_a_running_command_cannot_take_ends_the_connection() {
     let agent = Agent::start();
-    let no_signal = codec::encode(&SignalRequest { number: 65 }).unwrap();
-    let cases: [(Kind, u64, &[u8]); 4] = [
+    let not_sent = codec::encode(&SessionAck { through: 1, end: false }).unwrap();
+    let not_ended = codec::encode(&SessionAck { through: 0, end: true }).unwrap();
+    let cases: [(Kind, u64, &[u8]); 5] = [
         (Kind::Stdin, 1, &[0; MAX_CHUNK + 1]),
         (Kind::Stdin, 2, b"another id"),
-        (Kind::SignalRequest, 1, &no_signal),
+        (Kind::SessionAck, 1, &not_sent),
+        (Kind::SessionAck, 1, &not_ended),
         (Kind::Ping, 1, b""),
     ];
     for (kind, id, payload) in cases {

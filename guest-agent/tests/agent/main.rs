@@ -7,6 +7,7 @@
 //! | [`batch`] | many operations in one frame |
 //! | [`health`] | health checks, across the agent's death |
 //! | [`exec`] | what a command gets, gives and how it ends |
+//! | [`sessions`] | readers that come, go and come back; signals, terminals |
 //! | [`files`] | looking at files, and changing their names |
 //! | [`copy`] | copying files in bulk, and copies that end too early |
 //! | [`forward`] | carried connections: connect, listen, half-close, resets, ports |
@@ -31,4 +32,5 @@ mod hostile;
 mod load;
 mod output;
 mod requests;
+mod sessions;
 mod sync;

@@ -91,6 +91,17 @@ pub struct SessionChunk {
     pub bytes: Vec<u8>,
 }
 
+/// A [`SessionChunk`] whose bytes are somebody else's: the same on the wire.
+#[derive(Debug, bincode::Encode)]
+pub struct SessionChunkRef<'a> {
+    /// As [`SessionChunk::stream`].
+    pub stream: Stream,
+    /// As [`SessionChunk::sequence`].
+    pub sequence: u64,
+    /// As [`SessionChunk::bytes`].
+    pub bytes: &'a [u8],
+}
+
 /// The host has everything before this position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct SessionAck {

@@ -5,7 +5,7 @@ use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::exec::ExecOutcome;
 use firstlight_protocol::message::output::Stream;
 use firstlight_protocol::message::session::{
-    Session, SessionAck, SessionAttachRequest, SessionAttached, SessionChunk, SessionEnd, SessionInputTaken,
+    Session, SessionAck, SessionAttachRequest, SessionAttached, SessionChunk, SessionChunkRef, SessionEnd, SessionInputTaken,
     SessionKey, SessionResizeRequest, SessionSignalRequest, SessionStartRequest, SessionStarted,
     SessionWaitRequest, Sessions, Window,
 };
@@ -49,4 +49,12 @@ pub(super) fn generation_1() -> Vec<Golden> {
         SessionWaitRequest: SessionWaitRequest { id: 251 } => "fbfb00",
         Sessions: Sessions { sessions: vec![session(None), session(Some(exited))] } => "0203fd0000000000010000fb92100202736801fffbfb0001000204050003fd0000000000010000fb92100202736801fffbfb00010002040501000007",
     }
+}
+
+#[test]
+fn a_borrowed_chunk_has_the_bytes_of_an_owned_one() {
+    let bytes = vec![7; 300];
+    let borrowed = SessionChunkRef { stream: Stream::Stdout, sequence: 251, bytes: &bytes };
+    let borrowed = encode(&borrowed).unwrap();
+    assert_eq!(decode(&borrowed), Ok(SessionChunk { stream: Stream::Stdout, sequence: 251, bytes }));
 }

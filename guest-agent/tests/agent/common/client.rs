@@ -7,7 +7,6 @@ use firstlight_protocol::codec;
 use firstlight_protocol::frame::{HEADER_LEN, Header};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::error::AgentError;
-use firstlight_protocol::message::exec::{ExecEnd, ExecOutcome, ExecRequest, ExecStarted};
 use firstlight_protocol::message::hello::{Hello, Welcome};
 use firstlight_protocol::version::SUPPORTED;
 
@@ -24,27 +23,6 @@ pub struct Frame {
 /// A connection to the agent.
 pub struct Client {
     pub stream: UnixStream,
-}
-
-/// A command that ran, or did not.
-#[derive(Debug)]
-pub struct Ended {
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub outcome: ExecOutcome,
-}
-
-/// A request with nothing but arguments.
-pub fn command(argv: &[&str]) -> ExecRequest {
-    ExecRequest {
-        argv: argv.iter().map(|argument| argument.as_bytes().to_vec()).collect(),
-        env: Vec::new(),
-        cwd: None,
-        user: None,
-        stdin: false,
-        timeout_ms: None,
-        kill_after_ms: 10_000,
-    }
 }
 
 impl Client {
@@ -83,7 +61,7 @@ impl Client {
         frame.payload
     }
 
-    fn error_in(&self, frame: &Frame) -> Option<AgentError> {
+    pub fn error_in(&self, frame: &Frame) -> Option<AgentError> {
         (frame.kind == Kind::Error).then(|| codec::decode(&frame.payload).unwrap())
     }
 
@@ -110,66 +88,8 @@ impl Client {
         self.send(Kind::Ping, 77, b"are you there");
         assert_eq!(self.expect(Kind::Pong, 77), b"are you there");
     }
-
-    pub fn begin(&mut self, id: u64, request: &ExecRequest) {
-        self.send(Kind::ExecRequest, id, &codec::encode(request).unwrap());
-    }
-
-    /// Waits until the command runs.
-    #[track_caller]
-    pub fn started(&mut self, id: u64) -> u32 {
-        let started: ExecStarted = codec::decode(&self.expect(Kind::ExecStarted, id)).unwrap();
-        started.pid
-    }
-
-    /// Collects the rest of a command.
-    #[track_caller]
-    pub fn finish(&mut self, id: u64) -> Ended {
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        loop {
-            let frame = self.receive().expect("connection ended before the command");
-            assert_eq!(frame.id, id);
-            if frame.kind == Kind::Stdout {
-                stdout.extend(frame.payload);
-            } else if frame.kind == Kind::Stderr {
-                stderr.extend(frame.payload);
-            } else if frame.kind == Kind::ExecEnd {
-                let ExecEnd { outcome } = codec::decode(&frame.payload).unwrap();
-                return Ended { stdout, stderr, outcome };
-            } else {
-                assert_eq!(frame.kind, Kind::ExecStarted);
-            }
-        }
-    }
-
-    #[track_caller]
-    pub fn exec(&mut self, request: &ExecRequest) -> Ended {
-        self.begin(9, request);
-        self.finish(9)
-    }
-
-    #[track_caller]
-    pub fn sh(&mut self, script: &str) -> Ended {
-        self.exec(&command(&["/bin/sh", "-c", script]))
-    }
-
-    /// The first line a command writes, when it writes no more than that for now.
-    #[track_caller]
-    pub fn first_line(&mut self, id: u64) -> String {
-        let mut line = Vec::new();
-        while !line.ends_with(b"\n") {
-            line.extend(self.expect(Kind::Stdout, id));
-        }
-        String::from_utf8(line).unwrap().trim_end().to_owned()
-    }
 }
 
 fn is_end(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)
-}
-
-impl Ended {
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.stdout).unwrap()
-    }
 }

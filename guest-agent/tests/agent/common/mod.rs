@@ -2,6 +2,8 @@
 
 mod client;
 mod init;
+mod session;
+mod sys;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,15 +14,17 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use firstlight_guest_agent::sys;
+use firstlight_guest_agent::sys as agent_sys;
 use firstlight_protocol::agent_config::{AgentConfig, CONFIG_FD_ENV, READY_FD_ENV};
 use firstlight_protocol::hex::{BootId, Secret};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::TempDir;
 
-pub use client::{Client, Ended, command};
+pub use client::Client;
 pub use init::ProgramPipes;
+pub use session::{Ended, Told, command, script};
+pub use sys::Lease;
 
 /// How long anything a test waits for may take. Only a failing test waits this long.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -106,7 +110,7 @@ impl Agent {
 
     /// Sends SIGTERM, as init does when the VM ends.
     pub fn terminate(&self) {
-        sys::kill(i32::try_from(self.pid()).unwrap(), 15).unwrap();
+        agent_sys::kill(i32::try_from(self.pid()).unwrap(), 15).unwrap();
     }
 
     #[track_caller]
@@ -174,7 +178,7 @@ pub fn start(command: &mut Command, config: &File, others: &[BorrowedFd<'_>]) ->
 /// Waits until a process is no more than a zombie.
 #[track_caller]
 pub fn wait_for_end(pid: u32) {
-    let Ok(pidfd) = sys::open_pidfd(pid) else { return };
+    let Ok(pidfd) = agent_sys::open_pidfd(pid) else { return };
     let mut watched = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(DEADLINE).unwrap();
     assert_eq!(poll(&mut watched, timeout), Ok(1), "process {pid} did not end");
