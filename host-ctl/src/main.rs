@@ -38,6 +38,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Monitor(monitor) = &cli.command {
         return monitor.run().map(|()| ExitCode::SUCCESS);
     }
+    if let Command::TerminalGuard(guard) = &cli.command {
+        return guard.run().map(|()| ExitCode::SUCCESS);
+    }
     let context = Context::resolve(&cli.global, |name| std::env::var(name).ok())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

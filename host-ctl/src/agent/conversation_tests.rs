@@ -8,8 +8,13 @@ use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::batch::{Batch, BatchRequest, ItemResult, Outcome};
 use firstlight_protocol::message::error::{AgentError, Cause};
-use firstlight_protocol::message::exec::{ExecEnd, ExecOutcome, ExecRequest, ExecStarted, SignalRequest};
+use firstlight_protocol::message::exec::{ExecOutcome, ExecRequest};
 use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
+use firstlight_protocol::message::output::Stream;
+use firstlight_protocol::message::session::{
+    INPUT_WINDOW, SessionAck, SessionChunk, SessionEnd, SessionInputTaken, SessionKey, SessionStartRequest,
+    SessionStarted,
+};
 use firstlight_protocol::sentinel::ExitStatus;
 use firstlight_protocol::version;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -193,10 +198,8 @@ async fn an_answer_that_comes_after_its_deadline_disturbs_nobody() {
     assert_eq!(next.unwrap(), b"next");
 }
 
-#[tokio::test]
-async fn a_command_s_streams_and_end_come_in_order() {
-    let (connection, mut script) = connected().await;
-    let request = ExecRequest {
+fn cat() -> SessionStartRequest {
+    let command = ExecRequest {
         argv: vec![b"cat".to_vec()],
         env: Vec::new(),
         cwd: None,
@@ -205,37 +208,109 @@ async fn a_command_s_streams_and_end_come_in_order() {
         timeout_ms: None,
         kill_after_ms: 0,
     };
-    let (mut input, mut output) = exec::start(connection, &request).await.unwrap();
-    let (asked, payload) = script.hear().await;
-    assert_eq!((asked.kind, codec::decode::<ExecRequest>(&payload).unwrap()), (Kind::ExecRequest, request));
-    input.stdin(b"in").await.unwrap();
-    input.end_stdin().await.unwrap();
-    input.signal(15).await.unwrap();
-    let mut heard = Vec::new();
-    for _ in 0..3 {
-        let (header, payload) = script.hear().await;
-        assert_eq!(header.id, asked.id);
-        heard.push((header.kind, payload));
-    }
-    let signal = codec::encode(&SignalRequest { number: 15 }).unwrap();
-    assert_eq!(
-        heard,
-        [(Kind::Stdin, b"in".to_vec()), (Kind::StdinEnd, vec![]), (Kind::SignalRequest, signal)]
-    );
+    SessionStartRequest { command, terminal: None, detached: false }
+}
+
+const STARTED: SessionStarted = SessionStarted { key: SessionKey { id: 3, started_ns: 9 }, pid: 42 };
+
+/// A session that has started, and the id of its frames.
+async fn session() -> (session::Input, session::Output, Script, u64) {
+    let (connection, mut script) = connected().await;
+    let request = cat();
+    let agent = async {
+        let (asked, payload) = script.hear().await;
+        assert_eq!(asked.kind, Kind::SessionStartRequest);
+        assert_eq!(codec::decode::<SessionStartRequest>(&payload).unwrap(), request);
+        script.say(Kind::SessionStarted, asked.id, &STARTED).await;
+        asked.id
+    };
+    let (started, id) = tokio::join!(session::start(connection, &request), agent);
+    let (started, input, output) = started.unwrap();
+    assert_eq!(started, STARTED);
+    (input, output, script, id)
+}
+
+async fn hear_ack(script: &mut Script) -> SessionAck {
+    let (header, payload) = script.hear().await;
+    assert_eq!(header.kind, Kind::SessionAck);
+    codec::decode(&payload).unwrap()
+}
+
+#[tokio::test]
+async fn output_counts_as_read_once_the_next_is_asked_for() {
+    let (_input, mut output, mut script, id) = session().await;
+    let chunk =
+        |sequence, bytes: &[u8]| SessionChunk { stream: Stream::Stdout, sequence, bytes: bytes.to_vec() };
+    script.say(Kind::SessionChunk, id, &chunk(0, b"abc")).await;
+    let event = |bytes: &[u8]| session::Event::Output { stream: Stream::Stdout, bytes: bytes.to_vec() };
+    assert_eq!(output.next().await.unwrap(), event(b"abc"));
+    // A gap is told, then what follows it.
+    script.say(Kind::SessionChunk, id, &chunk(10, b"d")).await;
+    assert_eq!(output.next().await.unwrap(), session::Event::Dropped(7));
+    assert_eq!(hear_ack(&mut script).await, SessionAck { through: 3, end: false });
+    assert_eq!(output.next().await.unwrap(), event(b"d"));
+    assert_eq!(output.position(), 11);
     let outcome = ExecOutcome::Exited(ExitStatus::Code(3));
-    script.say(Kind::ExecStarted, asked.id, &ExecStarted { pid: 42 }).await;
-    script.say_bytes(Kind::Stdout, asked.id, b"out").await;
-    script.say_bytes(Kind::Stderr, asked.id, b"err").await;
-    script.say(Kind::ExecEnd, asked.id, &ExecEnd { outcome: outcome.clone() }).await;
-    let expected = [
-        exec::Event::Started(42),
-        exec::Event::Stdout(b"out".to_vec()),
-        exec::Event::Stderr(b"err".to_vec()),
-        exec::Event::Ended(outcome),
-    ];
-    for event in expected {
-        assert_eq!(output.next().await.unwrap(), event);
+    script.say(Kind::SessionEnd, id, &SessionEnd { sequence: 11, outcome: outcome.clone() }).await;
+    assert_eq!(output.next().await.unwrap(), session::Event::Ended(outcome));
+    let last = async {
+        loop {
+            let ack = hear_ack(&mut script).await;
+            if ack.end {
+                return ack.through;
+            }
+        }
+    };
+    assert_eq!(last.await, 11);
+}
+
+#[tokio::test]
+async fn output_that_comes_twice_is_a_broken_protocol() {
+    let (_input, mut output, mut script, id) = session().await;
+    let chunk = SessionChunk { stream: Stream::Stdout, sequence: 0, bytes: b"abc".to_vec() };
+    script.say(Kind::SessionChunk, id, &chunk).await;
+    script.say(Kind::SessionChunk, id, &chunk).await;
+    output.next().await.unwrap();
+    assert!(matches!(output.next().await, Err(Error::Protocol(_))));
+}
+
+#[tokio::test]
+async fn input_stays_within_its_window_until_the_command_takes_some() {
+    let (mut input, mut output, mut script, id) = session().await;
+    let bytes = vec![7; INPUT_WINDOW as usize + 1];
+    let writer = tokio::spawn(async move {
+        input.write(&bytes).await.unwrap();
+        input.end().await.unwrap();
+    });
+    let mut heard = 0;
+    while heard < INPUT_WINDOW {
+        let (header, payload) = script.hear().await;
+        assert_eq!(header.kind, Kind::Stdin);
+        heard += payload.len() as u64;
     }
+    assert_eq!(heard, INPUT_WINDOW);
+    script.say(Kind::SessionInputTaken, id, &SessionInputTaken { bytes: 1 }).await;
+    // Only a caller that reads hears what was taken.
+    let reader = tokio::spawn(async move { output.next().await });
+    let (header, payload) = script.hear().await;
+    assert_eq!((header.kind, payload.len()), (Kind::Stdin, 1));
+    assert_eq!(script.hear().await.0.kind, Kind::StdinEnd);
+    writer.await.unwrap();
+    reader.abort();
+}
+
+#[tokio::test]
+async fn a_command_that_could_not_start_is_told_with_its_errno() {
+    let (connection, mut script) = connected().await;
+    let request = cat();
+    let error = AgentError { operation: "exec".into(), path: Some("cat".into()), cause: Cause::Errno(2) };
+    let agent = async {
+        let (asked, _) = script.hear().await;
+        let outcome = ExecOutcome::SpawnFailed(error.clone());
+        script.say(Kind::SessionEnd, asked.id, &SessionEnd { sequence: 0, outcome }).await;
+    };
+    let (started, ()) = tokio::join!(session::start(connection, &request), agent);
+    assert!(matches!(started, Err(Error::Agent(told)) if told == error));
 }
 
 /// Answers one batch with errors, and gives its items' ids once the connection has ended: no other frame came before.

@@ -7,7 +7,7 @@
 //!      │
 //!      ├── Client       unary requests, many at a time, paired by id
 //!      │     └── batch  many operations in one request; probe and bundle are made of it
-//!      ├── exec         one command with its streams; takes the connection for itself
+//!      ├── session      one command with its streams; takes the connection for itself
 //!      └── forward      one carried connection, guest listener or list of ports; likewise
 //! ```
 //!
@@ -17,11 +17,11 @@
 pub mod batch;
 pub mod bundle;
 pub mod connection_pool;
-pub mod exec;
 pub mod file_view;
 pub mod forward;
 pub mod probe;
 pub mod rates;
+pub mod session;
 pub mod transport;
 
 mod client;
@@ -33,7 +33,7 @@ pub use client::Client;
 pub(crate) use connection::expect;
 pub use connection::{Connection, Receiver, Sender};
 pub use error::{Awaited, Error};
-pub use unary::{Ping, StatusRequest, Unary};
+pub use unary::{Ping, SessionsRequest, StatusRequest, Unary};
 
 #[cfg(test)]
 mod conversation_tests;

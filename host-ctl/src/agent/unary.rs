@@ -1,7 +1,7 @@
 //! Requests that have one answer.
 
 use firstlight_protocol::codec::{self, CodecError};
-use firstlight_protocol::message::{Kind, events, file, shutdown, status, sync};
+use firstlight_protocol::message::{Kind, events, file, session, shutdown, status, sync};
 
 /// A request with one answer, and how both travel.
 pub trait Unary {
@@ -33,6 +33,10 @@ pub struct Ping(pub Vec<u8>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusRequest;
 
+/// Asks for the sessions the agent knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionsRequest;
+
 impl Unary for Ping {
     const REQUEST: Kind = Kind::Ping;
     const ANSWER: Kind = Kind::Pong;
@@ -57,6 +61,20 @@ impl Unary for StatusRequest {
     }
 
     fn decode(payload: Vec<u8>) -> Result<status::Status, CodecError> {
+        codec::decode(&payload)
+    }
+}
+
+impl Unary for SessionsRequest {
+    const REQUEST: Kind = Kind::SessionsRequest;
+    const ANSWER: Kind = Kind::Sessions;
+    type Answer = session::Sessions;
+
+    fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        Ok(Vec::new())
+    }
+
+    fn decode(payload: Vec<u8>) -> Result<session::Sessions, CodecError> {
         codec::decode(&payload)
     }
 }
@@ -115,5 +133,8 @@ messages! {
     file::MakeDirRequest => FileDone (), as MakeDirRequest;
     file::RemoveRequest => FileDone (), as RemoveRequest;
     file::RenameRequest => FileDone (), as RenameRequest;
+    session::SessionSignalRequest => SessionDone (), as SessionSignalRequest;
+    session::SessionResizeRequest => SessionDone (), as SessionResizeRequest;
+    session::SessionWaitRequest => SessionEnd session::SessionEnd, as SessionWaitRequest;
     sync::AmendRequest => AmendDone sync::AmendDone, as AmendRequest;
 }

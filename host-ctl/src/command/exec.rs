@@ -1,36 +1,38 @@
-//! `exec [-i] [-e] [-w] [-u] [--timeout] NAME -- CMD ARG...`
+//! `exec [-i] [-t] [-d] [-e] [--env-file] [-w] [-u] [--timeout] NAME -- CMD ARG...`, and `exec --kill NAME ID`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use firstlight_host_ctl::agent::exec::{self, Event, Input, Output};
-use firstlight_protocol::message::error::{AgentError, Cause};
-use firstlight_protocol::message::exec::{ExecOutcome, ExecRequest, MAX_CHUNK};
-use nix::errno::Errno;
-use tokio::io::AsyncReadExt as _;
-use tokio::sync::mpsc;
+use firstlight_host_ctl::agent::session;
+use firstlight_host_ctl::vm::VmDir;
+use firstlight_protocol::message::exec::ExecRequest;
+use firstlight_protocol::message::session::SessionStartRequest;
+use serde::Serialize;
 
-use super::explain::agent_failure;
-use super::guest::Guest;
+use super::guest::{connect, running};
+use super::session::{Attendance, Control, Manners, Terminal, is_terminal, started, window};
 use crate::cli::resolved::Context;
-use crate::cli::value::duration;
 use crate::cli::value::environment::{self, Variable};
+use crate::cli::value::{duration, signal};
 use crate::interrupt::{Interrupt, Interrupts};
-use crate::output::{self, Code, Failure, Stream};
+use crate::output::{self, Failure, Format};
 
 /// Between the SIGTERM of a command that took too long and its SIGKILL.
 const KILL_AFTER: Duration = Duration::from_secs(5);
 
-/// Signals on their way to the command; a person does not type faster.
-const SIGNALS: usize = 8;
-
 const SIGKILL: u8 = 9;
+
+/// The variable that says what kind of terminal there is, and its value where ours is unknown.
+const TERM: (&str, &str) = ("TERM", "xterm");
 
 /// Run a command in a running VM
 ///
-/// Exits with the command's own code, or 128 plus its signal.
+/// Exits with the command's own code, or 128 plus its signal. The first Ctrl-C is passed on, the second kills the command
+/// and all it started. A command whose host-ctl went away goes on: see sessions and attach.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples: host-ctl exec web -- ls /\n          host-ctl exec --kill web 3")]
 pub(crate) struct Exec {
     /// A name, or the unique beginning of an id
     name: String,
@@ -39,9 +41,44 @@ pub(crate) struct Exec {
     #[arg(short, long)]
     interactive: bool,
 
+    /// Run the command on a terminal, which is ours with -i
+    #[arg(short, long)]
+    tty: bool,
+
+    /// Return once the command runs, and print its session's number
+    #[arg(short, long)]
+    detach: bool,
+
+    #[command(flatten)]
+    setting: Setting,
+
+    /// End the command and all it started after this long; exits with 124
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+
+    /// Kill a session and all it started; CMD is its number
+    #[arg(long, conflicts_with_all = ["interactive", "tty", "detach", "timeout"])]
+    kill: bool,
+
+    /// With --kill, send this signal instead, by name or number
+    #[arg(short, long, requires = "kill", value_parser = signal::parse)]
+    signal: Option<u8>,
+
+    /// The command and its arguments; no shell is involved
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    argv: Vec<String>,
+}
+
+/// Where, as whom and with which variables a command runs.
+#[derive(Debug, Args)]
+pub(super) struct Setting {
     /// Set a variable, or pass yours on: NAME=value or NAME; may be repeated
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = environment::parse)]
     env: Vec<Variable>,
+
+    /// Read variables from a file, one a line; may be repeated
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
 
     /// The command's working directory
     #[arg(short, long, value_name = "DIR")]
@@ -50,143 +87,113 @@ pub(crate) struct Exec {
     /// Run as this user: user, uid, user:group or uid:gid
     #[arg(short, long)]
     user: Option<String>,
+}
 
-    /// End the command and all it started after this long; exits with 124
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
-    timeout: Option<Duration>,
+/// What `-d --json` prints.
+#[derive(Debug, Serialize)]
+struct Detached<'a> {
+    version: u32,
+    vm: &'a str,
+    session: u64,
+    pid: u32,
+}
 
-    /// The command and its arguments; no shell is involved
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
-    argv: Vec<String>,
+impl Setting {
+    /// The request for a command in this setting.
+    pub(super) fn request(&self, argv: &[String], stdin: bool, tty: bool) -> Result<ExecRequest, Failure> {
+        let mut variables = Vec::new();
+        if tty {
+            let own = std::env::var(TERM.0).unwrap_or_else(|_| TERM.1.to_owned());
+            variables.push(Variable { name: TERM.0.to_owned(), value: Some(own) });
+        }
+        for file in &self.env_file {
+            variables.extend(environment::read_file(file).map_err(Failure::usage)?);
+        }
+        variables.extend(self.env.iter().cloned());
+        let env = environment::resolve(&variables, |name| std::env::var(name).ok()).into_iter();
+        Ok(ExecRequest {
+            argv: argv.iter().map(|argument| argument.clone().into_bytes()).collect(),
+            env: env.map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect(),
+            cwd: self.workdir.clone().map(String::into_bytes),
+            user: self.user.clone(),
+            stdin,
+            timeout_ms: None,
+            kill_after_ms: millis(KILL_AFTER),
+        })
+    }
 }
 
 impl Exec {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let Guest { name, connection } = Guest::reach(context, &self.name).await?;
-        let mut interrupts = Interrupts::listen()?;
-        let started = exec::start(connection, &self.request()).await;
-        let (input, output) = started.map_err(|error| agent_failure(&error, &name))?;
-        let (signals, receiver) = mpsc::channel(SIGNALS);
-        let feeder = tokio::spawn(feed(input, receiver, self.interactive));
-        let outcome = relay(output, &mut interrupts, &signals).await.map_err(|error| match error {
-            Relay::Agent(error) => agent_failure(&error, &name),
-            Relay::Output(failure) => failure,
-        });
-        feeder.abort();
-        self.conclude(outcome?)
-    }
-
-    fn request(&self) -> ExecRequest {
-        let own = |name: &str| std::env::var(name).ok();
-        let env = environment::resolve(&self.env, own).into_iter();
-        ExecRequest {
-            argv: self.argv.iter().map(|argument| argument.clone().into_bytes()).collect(),
-            env: env.map(|(name, value)| (name.into_bytes(), value.into_bytes())).collect(),
-            cwd: self.workdir.clone().map(String::into_bytes),
-            user: self.user.clone(),
-            stdin: self.interactive,
-            timeout_ms: self.timeout.map(millis),
-            kill_after_ms: millis(KILL_AFTER),
+        if self.interactive && self.tty && !self.detach && !is_terminal() {
+            let failure = Failure::usage("-i with -t needs a terminal on standard input and output");
+            return Err(failure.hint("leave -t out to pass on a file or a pipe"));
         }
-    }
-
-    fn conclude(&self, outcome: ExecOutcome) -> Result<ExitCode, Failure> {
-        match outcome {
-            ExecOutcome::Exited(status) => Ok(ExitCode::from(status.shell_code())),
-            ExecOutcome::TimedOut(_) => {
-                let limit = self.timeout.map(duration::show).unwrap_or_default();
-                let text = format!("the command was ended because it took over {limit}");
-                Err(Failure::new(Code::TimedOut, text).of_vm(&self.name))
-            }
-            ExecOutcome::OutOfMemory(status) => {
-                output::note("the guest ran out of memory, and its kernel ended the command");
-                Ok(ExitCode::from(status.shell_code()))
-            }
-            ExecOutcome::SpawnFailed(error) => {
-                Err(Failure::new(spawn_code(&error), error.to_string()).of_vm(&self.name))
-            }
+        let command = self.setting.request(&self.argv, self.interactive, self.tty)?;
+        let command = ExecRequest { timeout_ms: self.timeout.map(millis), ..command };
+        let vm = running(context, &self.name).await?;
+        if self.kill {
+            return self.end_session(&vm).await;
         }
+        let terminal = self.tty.then(window);
+        let request = SessionStartRequest { command, terminal, detached: self.detach };
+        if self.detach {
+            return detach(&vm, &request, context).await;
+        }
+        attend(&vm, &request, self.interactive).await
     }
-}
 
-enum Relay {
-    Agent(firstlight_host_ctl::agent::Error),
-    Output(Failure),
-}
-
-/// Writes what the command writes, until it ends. The first Ctrl-C is passed on, the second kills the command.
-async fn relay(
-    mut output: Output,
-    interrupts: &mut Interrupts,
-    signals: &mpsc::Sender<u8>,
-) -> Result<ExecOutcome, Relay> {
-    let (mut stdout, mut stderr) = (Stream::stdout(), Stream::stderr());
-    loop {
-        let event = tokio::select! {
-            event = output.next() => event.map_err(Relay::Agent)?,
-            interrupt = interrupts.next() => {
-                let number = match interrupt {
-                    Interrupt::First(number) => number,
-                    Interrupt::Again => SIGKILL,
-                };
-                // A full queue means that the command takes no signals; more would not help.
-                let _ = signals.try_send(number);
-                continue;
-            }
+    async fn end_session(&self, vm: &VmDir) -> Result<ExitCode, Failure> {
+        let [id] = self.argv.as_slice() else {
+            return Err(Failure::usage("--kill takes the number of one session: exec --kill NAME ID"));
         };
-        match event {
-            Event::Started(_) => {}
-            Event::Stdout(bytes) => stdout.write(&bytes).await.map_err(Relay::Output)?,
-            Event::Stderr(bytes) => stderr.write(&bytes).await.map_err(Relay::Output)?,
-            Event::Ended(outcome) => return Ok(outcome),
-        }
+        let id = id.parse().map_err(|_| {
+            let hint = format!("see them with: host-ctl sessions {}", self.name);
+            Failure::usage(format!("{id:?} is no number of a session")).hint(hint)
+        })?;
+        Control::new(vm, id).signal(self.signal.unwrap_or(SIGKILL)).await?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Passes standard input and signals on. An error here means that the command or the connection is gone, which
-/// the other direction says better.
-async fn feed(mut input: Input, mut signals: mpsc::Receiver<u8>, interactive: bool) {
-    let mut stdin = interactive.then(tokio::io::stdin);
-    let mut buffer = vec![0; MAX_CHUNK];
-    loop {
-        let sent = tokio::select! {
-            signal = signals.recv() => match signal {
-                Some(number) => input.signal(number).await,
-                None => return,
-            },
-            read = read(&mut stdin, &mut buffer) => match read {
-                Ok(0) | Err(_) => {
-                    stdin = None;
-                    input.end_stdin().await
-                }
-                Ok(count) => input.stdin(&buffer[..count]).await,
-            },
-        };
-        if sent.is_err() {
-            return;
-        }
+async fn detach(vm: &VmDir, request: &SessionStartRequest, context: &Context) -> Result<ExitCode, Failure> {
+    let name = &vm.spec().name;
+    let mut connection = connect(vm).await?;
+    let running = started(session::start_detached(&mut connection, request).await, name)?;
+    let session = running.key.id;
+    match context.format {
+        Format::Json => output::json_line(&Detached { version: 1, vm: name, session, pid: running.pid })?,
+        Format::Text => output::line(session)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Reads standard input, or waits for ever where there is none (any more).
-async fn read(stdin: &mut Option<tokio::io::Stdin>, buffer: &mut [u8]) -> std::io::Result<usize> {
-    match stdin {
-        Some(stdin) => stdin.read(buffer).await,
-        None => std::future::pending().await,
-    }
+/// Starts a command and stays with it. On a terminal ours is the command's if it is interactive.
+pub(super) async fn attend(
+    vm: &VmDir,
+    request: &SessionStartRequest,
+    interactive: bool,
+) -> Result<ExitCode, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let connection = connect(vm).await?;
+    let (running, input, output) = tokio::select! {
+        running = session::start(connection, request) => started(running, &vm.spec().name)?,
+        // It has not started, perhaps because a file system hangs: nothing is left behind but that.
+        interrupt = interrupts.next() => return Err(unstarted(interrupt)),
+    };
+    let input = interactive.then_some(input);
+    let owns_terminal = interactive && request.terminal.is_some();
+    let terminal = if owns_terminal { Some(Terminal::enter()?) } else { None };
+    let attendance = Attendance { vm, key: running.key, output, input, terminal, manners: Manners::Owner };
+    attendance.run(&mut interrupts).await
 }
 
-/// 127 for what is not there and 126 for what is but cannot be invoked, as shells have it.
-fn spawn_code(error: &AgentError) -> Code {
-    match error.cause {
-        Cause::Errno(errno) => invocation_code(errno),
-        Cause::Invalid(_) | Cause::Busy(_) | Cause::Protocol(_) => Code::Failed,
-    }
-}
-
-/// The code for the errno of an `execve(2)`.
-pub(super) fn invocation_code(errno: i32) -> Code {
-    if Errno::from_raw(errno) == Errno::ENOENT { Code::NotFound } else { Code::CannotInvoke }
+fn unstarted(interrupt: Interrupt) -> Failure {
+    let number = match interrupt {
+        Interrupt::First(number) => number,
+        Interrupt::Again => SIGKILL,
+    };
+    Failure::exit(128 + number)
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -46,9 +46,7 @@ pub(super) struct Guest {
 impl Guest {
     /// Reaches the agent of a VM whose state allows that.
     pub(super) async fn reach(context: &Context, name: &str) -> Result<Guest, Failure> {
-        let vm = Store::open(&context.state_dir)?.resolve(name)?;
-        client::ensure(&vm).await?;
-        require(Operation::Exec, &vm.view()?)?;
+        let vm = running(context, name).await?;
         Ok(Guest { name: vm.spec().name.clone(), connection: connect(&vm).await? })
     }
 
@@ -59,6 +57,14 @@ impl Guest {
     }
 }
 
+/// A VM whose state allows to reach its agent.
+pub(super) async fn running(context: &Context, name: &str) -> Result<VmDir, Failure> {
+    let vm = Store::open(&context.state_dir)?.resolve(name)?;
+    client::ensure(&vm).await?;
+    require(Operation::Exec, &vm.view()?)?;
+    Ok(vm)
+}
+
 /// A client for the requests of the command `command`, which needs a running VM with an agent.
 pub(super) async fn requests(vm: &VmDir, command: &str) -> Result<Client, Failure> {
     client::ensure(vm).await?;
@@ -66,7 +72,8 @@ pub(super) async fn requests(vm: &VmDir, command: &str) -> Result<Client, Failur
     Ok(Client::new(connect(vm).await?))
 }
 
-async fn connect(vm: &VmDir) -> Result<Connection, Failure> {
+/// Connects to the agent of a VM that runs.
+pub(super) async fn connect(vm: &VmDir) -> Result<Connection, Failure> {
     let name = &vm.spec().name;
     let Some((address, token)) = vm.agent()? else {
         return Err(Failure::new(Code::Unreachable, format!("{name} has no way to its agent")).of_vm(name));

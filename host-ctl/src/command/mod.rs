@@ -1,5 +1,6 @@
 //! A file a command: its arguments, and what it does.
 
+mod attach;
 mod batch;
 mod boot_chart;
 mod completion;
@@ -24,7 +25,10 @@ mod probe;
 mod ps;
 mod rm;
 mod run;
+mod session;
+mod sessions;
 mod several;
+mod shell;
 mod start;
 mod stats;
 mod stop;
@@ -45,7 +49,10 @@ pub(crate) enum Command {
     Ps(ps::Ps),
     Inspect(inspect::Inspect),
     Wait(wait::Wait),
-    Exec(exec::Exec),
+    Exec(Box<exec::Exec>),
+    Shell(shell::Shell),
+    Attach(attach::Attach),
+    Sessions(sessions::Sessions),
     Batch(batch::Batch),
     Probe(probe::Probe),
     Cp(cp::Cp),
@@ -68,6 +75,7 @@ pub(crate) enum Command {
     Completion(completion::Completion),
     Man(man::Man),
     Monitor(monitor::Monitor),
+    TerminalGuard(session::TerminalGuard),
 }
 
 impl Command {
@@ -76,6 +84,9 @@ impl Command {
         match self {
             Command::Run(run) => run.run(context).await.map_err(Failure::of_a_program_runner),
             Command::Exec(exec) => exec.run(context).await.map_err(Failure::of_a_program_runner),
+            Command::Shell(shell) => shell.run(context).await.map_err(Failure::of_a_program_runner),
+            Command::Attach(attach) => attach.run(context).await.map_err(Failure::of_a_program_runner),
+            Command::Sessions(sessions) => sessions.run(context).await.map(done),
             Command::Cp(cp) => cp.run(context).await.map(done),
             Command::File(file) => file.run(context).await.map(done),
             Command::Ps(ps) => ps.run(context).await.map(done),
@@ -101,6 +112,7 @@ impl Command {
             Command::Completion(completion) => completion.run().map(done),
             Command::Man(man) => man.run().map(done),
             Command::Monitor(monitor) => monitor.run().map(done),
+            Command::TerminalGuard(guard) => guard.run().map(done),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `wait --for CONDITION... [--any] [--timeout] NAME...`
+//! `wait --for CONDITION... [--any] [--timeout] NAME`, and `wait --session ID [--timeout] NAME`
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use clap::Args;
 use firstlight_host_ctl::vm::{Store, VmDir, VmView};
 use tokio::time::timeout;
 
+use super::session;
 use crate::cli::resolved::Context;
 use crate::cli::value::condition::{Condition, Verdict};
 use crate::cli::value::duration;
@@ -24,6 +25,10 @@ pub(crate) struct Wait {
     #[arg(long = "for", value_name = "CONDITION")]
     conditions: Vec<Condition>,
 
+    /// Wait for the end of this session instead, and print its exit code
+    #[arg(long, value_name = "ID", conflicts_with_all = ["conditions", "any"])]
+    session: Option<u64>,
+
     /// One of the conditions is enough
     #[arg(long)]
     any: bool,
@@ -35,6 +40,9 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(crate) async fn run(mut self, context: &Context) -> Result<(), Failure> {
+        if let Some(session) = self.session {
+            return session::wait(context, &self.name, session, self.timeout).await;
+        }
         if self.conditions.is_empty() {
             self.conditions.push(Condition::Exit);
         }

@@ -6,7 +6,7 @@ use firstlight_host_ctl::vm::VmView;
 use firstlight_protocol::lifecycle::State;
 use firstlight_protocol::sentinel::Event;
 
-use super::super::exec::invocation_code;
+use super::super::session::invocation_code;
 use crate::output::text::printable;
 use crate::output::{self, Code, Failure};
 
