@@ -9,6 +9,7 @@ pub mod host_process;
 pub mod lab;
 pub mod leftovers;
 pub mod requirement;
+pub mod terminal;
 pub mod vm;
 
 pub use follow::Follower;

@@ -12,6 +12,7 @@
 //! | [`batch`] | batch, probe, stats, health, `inspect --live` |
 //! | [`files`] | files into a VM and out of it, and copies that end too early |
 //! | [`forward`] | connections carried into the guest, out of it, and to whatever listens there |
+//! | [`sessions`] | terminals, readers that stop, die and come back, bulk, a hundred at once |
 //! | [`sync`] | directories made alike, both ways |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
@@ -29,6 +30,7 @@ mod network;
 mod program;
 mod recovery;
 mod sentinels;
+mod sessions;
 mod stop;
 mod sync;
 mod truth;

@@ -5,9 +5,9 @@ use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::exec::ExecOutcome;
 use firstlight_protocol::message::output::Stream;
 use firstlight_protocol::message::session::{
-    Session, SessionAck, SessionAttachRequest, SessionAttached, SessionChunk, SessionChunkRef, SessionEnd, SessionInputTaken,
-    SessionKey, SessionResizeRequest, SessionSignalRequest, SessionStartRequest, SessionStarted,
-    SessionWaitRequest, Sessions, Window,
+    Session, SessionAck, SessionAttachRequest, SessionAttached, SessionChunk, SessionChunkRef, SessionEnd,
+    SessionInputTaken, SessionKey, SessionResizeRequest, SessionSignalRequest, SessionStartRequest,
+    SessionStarted, SessionWaitRequest, Sessions, Window,
 };
 use firstlight_protocol::sentinel::ExitStatus;
 

@@ -26,7 +26,8 @@ pub(in crate::command) fn is_terminal() -> bool {
 /// The size of our terminal.
 pub(in crate::command) fn window() -> Window {
     let size = tcgetwinsize(io::stdout()).or_else(|_| tcgetwinsize(io::stdin()));
-    size.map_or(DEFAULT, |size| Window { rows: size.ws_row, columns: size.ws_col })
+    let known = size.ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
+    known.map_or(DEFAULT, |size| Window { rows: size.ws_row, columns: size.ws_col })
 }
 
 /// Our terminal, raw until this is dropped.
