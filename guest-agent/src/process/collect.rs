@@ -91,7 +91,9 @@ impl Processes {
             group.signal(SIGTERM);
         }
         self.discard(stdout);
-        stderr.map(|stderr| self.discard(stderr));
+        if let Some(stderr) = stderr {
+            self.discard(stderr);
+        }
         Ok((ended, output))
     }
 }

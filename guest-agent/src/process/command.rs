@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use firstlight_protocol::message::error::AgentError;
 use firstlight_protocol::message::exec::ExecRequest;
@@ -33,7 +33,7 @@ pub fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
-/// Checks a request and resolves its user.
+/// Checks a request and resolves its user. The command has no streams yet.
 ///
 /// # Errors
 /// What contradicts itself, or the account file that cannot be read.
@@ -69,8 +69,6 @@ pub(super) fn build(
         }
         command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
     }
-    command.stdin(if request.stdin { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
 
     let identity = request.user.is_some().then(|| {
         let groups = account.groups.iter().copied().map(Gid::from_raw).collect();

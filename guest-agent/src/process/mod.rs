@@ -16,6 +16,7 @@ mod command;
 mod identity;
 mod pipe;
 mod spawn;
+mod stdio;
 mod supervise;
 mod terminal;
 
@@ -116,9 +117,9 @@ impl Processes {
             window,
             place,
         };
-        let Spawned { child, terminal, place } = spawn::on_a_thread(order).await?;
+        let Spawned { child, streams, place } = spawn::on_a_thread(order).await?;
         let pid = child.id();
-        let handles = child.handles(terminal).map_err(|error| failure::system("supervise", None, &error))?;
+        let handles = child.handles(streams).map_err(|error| failure::system("supervise", None, &error))?;
         let Handles { pidfd, stdin, stdout, stderr, terminal } = handles;
         let group = Arc::new(Group::new(pid, cgroup));
         let (publish, outcome) = watch::channel(None);

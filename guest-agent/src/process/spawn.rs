@@ -1,12 +1,21 @@
 //! From a request to a child that has executed its program.
 //!
 //! `execve` waits for the file system that the program is on, and with it whoever spawns. Each spawn therefore has a
-//! thread to itself: a file system that hangs holds up the commands on it and nothing else.
+//! thread to itself. And it has a descriptor table to itself: a child that hangs between `fork` and `execve` holds copies of
+//! whatever its parent had open, and must not keep other commands' pipes from ending. That takes a second thread, because the
+//! first has to wake the runtime, through a descriptor of the table that all others share.
+//!
+//! ```text
+//!  on_a_thread ─► prepare: account files, pipes ────────────► close the command's ends ───► Spawned
+//!                    └─ fork_apart: own table, copies of the ends ─┘─ fork ··· execve ──┘
+//! ```
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command};
+use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
 
 use firstlight_protocol::message::error::AgentError;
 use firstlight_protocol::message::exec::ExecRequest;
@@ -15,10 +24,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::command::{self, path_of};
 use super::pipe::{InputPipe, OutputPipe};
+use super::stdio::{self, Ours, Theirs};
 use super::supervise::PidFd;
-use super::terminal::{self, Terminal};
+use super::terminal::Terminal;
 use crate::failure;
-use crate::sys::{self, SpawnStep};
+use crate::sys::{self, ChildSetup, SpawnStep};
 
 /// Of the threads that spawn. `fork` and an account file are all they do.
 const STACK_BYTES: usize = 128 * 1024;
@@ -38,32 +48,60 @@ pub(super) struct Order {
 #[derive(Debug)]
 pub(super) struct Spawned {
     pub(super) child: Foundling,
-    pub(super) terminal: Option<OwnedFd>,
+    pub(super) streams: Ours,
     pub(super) place: OwnedSemaphorePermit,
 }
 
 /// Spawns on a thread of its own.
 pub(super) async fn on_a_thread(order: Order) -> Result<Spawned, AgentError> {
-    let (sender, receiver) = oneshot::channel();
-    let builder = std::thread::Builder::new().name("spawn".to_owned()).stack_size(STACK_BYTES);
-    // Nobody waits any more if the answer cannot be sent; dropping it ends the child.
-    let spawned = builder.spawn(move || drop(sender.send(spawn(order))));
-    spawned.map_err(|error| failure::system("spawn", None, &error))?;
-    let lost = |_| failure::busy("spawn", "the spawning thread ended");
-    receiver.await.map_err(lost)?
+    let (tell, told) = oneshot::channel();
+    // Nobody waits any more if it cannot be told; dropping it ends the child.
+    thread(move || drop(tell.send(prepare(order))))?;
+    told.await.unwrap_or_else(|_| Err(lost()))
 }
 
-fn spawn(order: Order) -> Result<Spawned, AgentError> {
+fn thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, AgentError> {
+    let builder = Builder::new().name("spawn".to_owned()).stack_size(STACK_BYTES);
+    builder.spawn(work).map_err(|error| failure::system("spawn", None, &error))
+}
+
+fn lost() -> AgentError {
+    failure::busy("spawn", "the spawning thread ended")
+}
+
+/// The descriptors that the child needs: its streams, and its cgroup's entrance.
+type Ends = (Theirs, Option<OwnedFd>);
+
+fn prepare(order: Order) -> Result<Spawned, AgentError> {
     let Order { request, open_files, cgroup, window, place } = order;
-    let (mut command, mut setup) = command::build(&request, open_files)?;
-    setup.cgroup = cgroup;
-    let terminal = match window {
-        Some(window) => Some(terminal::give(&mut command, &mut setup, window)?),
-        None => None,
-    };
+    let (command, mut setup) = command::build(&request, open_files)?;
+    let (streams, theirs) = stdio::open(request.stdin, window, &mut setup)?;
+    let (hand_back, handed_back) = mpsc::channel();
+    let forking = thread(move || fork_apart(command, setup, (theirs, cgroup), &hand_back))?;
+    // Closed here, in the table that all share, as soon as the other thread has copies.
+    drop(handed_back.recv());
+    let child = forking.join().map_err(|_| lost())?.map_err(|error| spawn_error(&request, error))?;
+    Ok(Spawned { child: Foundling(Some(child)), streams, place })
+}
+
+/// Forks with a descriptor table in which there is nothing but what the child needs.
+fn fork_apart(
+    mut command: Command,
+    mut setup: ChildSetup,
+    ends: Ends,
+    hand_back: &mpsc::Sender<Ends>,
+) -> io::Result<Child> {
+    let (theirs, cgroup) = &ends;
+    let kept: Vec<BorrowedFd<'_>> = theirs.descriptors().chain(cgroup.iter().map(AsFd::as_fd)).collect();
+    sys::separate_descriptors(&kept)?;
+    let copied = theirs.give(&mut command);
+    let entrance = cgroup.as_ref().map(OwnedFd::try_clone).transpose();
+    // From here on the originals are numbers to this thread, and nothing may be dropped but the copies.
+    let _ = hand_back.send(ends);
+    copied?;
+    setup.cgroup = entrance?;
     sys::prepare_child(&mut command, setup);
-    let child = command.spawn().map_err(|error| spawn_error(&request, error))?;
-    Ok(Spawned { child: Foundling(Some(child)), terminal, place })
+    command.spawn()
 }
 
 fn spawn_error(request: &ExecRequest, error: io::Error) -> AgentError {
@@ -94,26 +132,14 @@ impl Foundling {
         self.0.as_ref().map_or(0, Child::id)
     }
 
-    /// Takes the child's descriptors, and leaves it to whoever waits for them.
-    pub(super) fn handles(mut self, terminal: Option<OwnedFd>) -> io::Result<Handles> {
-        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let child = self.0.as_mut().ok_or_else(missing)?;
-        let pidfd = PidFd::new(sys::open_pidfd(child.id())?)?;
-        let handles = match terminal {
-            Some(master) => Handles {
-                pidfd,
-                stdin: Some(InputPipe::new(master.try_clone()?)?),
-                stdout: OutputPipe::new(master.try_clone()?)?,
-                stderr: None,
-                terminal: Some(Terminal::new(master)),
-            },
-            None => Handles {
-                pidfd,
-                stdin: child.stdin.take().map(|pipe| InputPipe::new(pipe.into())).transpose()?,
-                stdout: OutputPipe::new(child.stdout.take().ok_or_else(missing)?.into())?,
-                stderr: Some(OutputPipe::new(child.stderr.take().ok_or_else(missing)?.into())?),
-                terminal: None,
-            },
+    /// Makes all of it fit for waiting on, and leaves the child to whoever waits.
+    pub(super) fn handles(mut self, streams: Ours) -> io::Result<Handles> {
+        let handles = Handles {
+            pidfd: PidFd::new(sys::open_pidfd(self.id())?)?,
+            stdin: streams.stdin.map(InputPipe::new).transpose()?,
+            stdout: OutputPipe::new(streams.stdout)?,
+            stderr: streams.stderr.map(OutputPipe::new).transpose()?,
+            terminal: streams.terminal.map(Terminal::new),
         };
         self.0 = None;
         Ok(handles)

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
 
 use firstlight_protocol::message::error::AgentError;
 use firstlight_protocol::message::session::Window;
@@ -16,14 +15,9 @@ use crate::sys::{self, ChildSetup};
 #[derive(Debug)]
 pub struct Terminal(OwnedFd);
 
-/// Makes a terminal the command's controlling one and all of its standard streams, and gives the agent's side.
-pub(super) fn give(
-    command: &mut Command,
-    setup: &mut ChildSetup,
-    window: Window,
-) -> Result<OwnedFd, AgentError> {
+/// Makes a terminal for a command, which will take it as its own: the agent's side and the command's.
+pub(super) fn open(setup: &mut ChildSetup, window: Window) -> Result<(OwnedFd, OwnedFd), AgentError> {
     let failed = |error: io::Error| failure::system("open a terminal", None, &error);
-    // A child that another thread forks before the flags are set closes them itself: see `ChildSetup`.
     let OpenptyResult { master, slave } =
         openpty(&size(window), None).map_err(|errno| failed(errno.into()))?;
     sys::close_on_exec(&master).and_then(|()| sys::close_on_exec(&slave)).map_err(failed)?;
@@ -31,11 +25,8 @@ pub(super) fn give(
         // So that the user can open it by its name, as `login(1)` has it.
         fchown(&slave, Some(*uid), None).map_err(|errno| failed(errno.into()))?;
     }
-    command.stdin(Stdio::from(slave.try_clone().map_err(failed)?));
-    command.stdout(Stdio::from(slave.try_clone().map_err(failed)?));
-    command.stderr(Stdio::from(slave));
     setup.terminal = true;
-    Ok(master)
+    Ok((master, slave))
 }
 
 fn size(window: Window) -> nix::pty::Winsize {

@@ -118,9 +118,9 @@ impl Acknowledger {
         result
     }
 
-    /// The host knows how the session ended.
+    /// The host knows how the session ended. Nobody else will ask, unless it was meant to be asked about later.
     pub(crate) fn acknowledge_end(&self) {
-        if self.session.has_finished() && self.session.tell_end() {
+        if !self.session.is_detached() {
             self.sessions.forget(&self.session);
         }
     }

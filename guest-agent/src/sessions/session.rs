@@ -190,18 +190,13 @@ impl Session {
         session::SessionEnd { sequence, outcome: outcome.unwrap_or_else(nobody_knows) }
     }
 
-    /// Whether the command has ended and nothing is left to be written by it.
-    pub(super) fn has_finished(&self) -> bool {
-        self.log.borrow().is_finished()
-    }
-
     /// A reader went away, perhaps to come back.
     pub(super) fn leave(self: &Arc<Session>, reader: ReaderId) {
         self.log.send_modify(|log| log.detach(reader));
         let session = Arc::clone(self);
         tokio::spawn(async move {
             let mut log = session.log.subscribe();
-            let over = log.wait_for(|log| log.is_finished());
+            let over = log.wait_for(Log::is_finished);
             // Nothing waits for the reader once the command is over.
             if timeout(RETURN_GRACE, over).await.is_ok_and(|over| over.is_ok()) {
                 return;
@@ -219,9 +214,9 @@ impl Session {
         }
     }
 
-    /// The end has been told to a reader. Says whether nobody can want to know it again.
-    pub(super) fn tell_end(&self) -> bool {
-        !self.detached
+    /// Whether it was started without a reader.
+    pub(super) fn is_detached(&self) -> bool {
+        self.detached
     }
 
     /// What there is to say of it.

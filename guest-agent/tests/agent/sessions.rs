@@ -257,16 +257,20 @@ fn a_program_on_a_file_system_that_hangs_holds_up_nobody_else() {
     let program = directory.path().join("program");
     std::fs::copy("/bin/true", &program).unwrap();
     let lease = Lease::take(&program);
-    let mut hung = agent.connect();
-    hung.begin(1, &command(&[program.to_str().unwrap()]));
-    lease.wait_for_opener();
     let mut other = agent.connect();
-    for _ in 0..20 {
+    let mut hung: Vec<Client> = (0..20).map(|_| agent.connect()).collect();
+    for client in &mut hung {
+        // Both are on their way at once, so that what one has open might get into the other.
+        client.begin(1, &command(&[program.to_str().unwrap()]));
         assert_eq!(other.sh("echo here").text(), "here\n");
     }
+    lease.wait_for_opener();
+    assert_eq!(other.sh("echo still").text(), "still\n");
     drop(lease);
-    hung.started(1);
-    assert_eq!(hung.finish(1).outcome, exited(0));
+    for client in &mut hung {
+        client.started(1);
+        assert_eq!(client.finish(1).outcome, exited(0));
+    }
 }
 
 #[test]
