@@ -277,7 +277,7 @@ async fn output_that_comes_twice_is_a_broken_protocol() {
 #[tokio::test]
 async fn input_stays_within_its_window_until_the_command_takes_some() {
     let (mut input, mut output, mut script, id) = session().await;
-    let bytes = vec![7; INPUT_WINDOW as usize + 1];
+    let bytes = vec![7; usize::try_from(INPUT_WINDOW).unwrap() + 1];
     let writer = tokio::spawn(async move {
         input.write(&bytes).await.unwrap();
         input.end().await.unwrap();
