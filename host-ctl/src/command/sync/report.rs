@@ -152,9 +152,9 @@ mod tests {
     #[test]
     fn a_sync_ends_in_one_line() {
         let summary = Summary::of("web", &plan(), false).with_removed(2);
-        assert_eq!(summary.line(), "sent 1 file, 2.4 MiB; removed 2; in all 1200 files, 3.0 GiB");
+        assert_eq!(summary.line(), "sent 1 file, 2.3MiB; removed 2; in all 1200 files, 3.0GiB");
         let summary = Summary::of("web", &plan(), true);
-        assert_eq!(summary.line(), "would send 1 file, 2.4 MiB; remove 0; in all 1200 files, 3.0 GiB");
+        assert_eq!(summary.line(), "would send 1 file, 2.3MiB; remove 0; in all 1200 files, 3.0GiB");
     }
 
     #[test]
