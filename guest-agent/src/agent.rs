@@ -8,6 +8,7 @@ use firstlight_protocol::agent_config::AgentConfig;
 use firstlight_protocol::hex::{BootId, Secret};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::copies::{Copies, MAX_COPIES};
 use crate::health::HealthChecks;
 use crate::listen::Address;
 use crate::op::forward::Waiting;
@@ -26,8 +27,8 @@ const MAX_BATCHES: usize = 16;
 /// The health checks' file, beside the sentinels.
 const HEALTH_FILE: &str = "health";
 
-/// Copies at one time. Each has a thread and half a megabyte of buffers; one more is refused with `Busy`.
-const MAX_COPIES: usize = 16;
+/// The directory of temporary names, beside the sentinels too: what it says is true as long as the VM runs.
+const LEDGER: &str = "copies";
 
 /// Threads for what waits for the disk: one for each copy, and some that are left for short operations whatever the copies
 /// do. When those are busy too, the next operation waits for one.
@@ -67,8 +68,9 @@ pub struct Agent {
     pub waiting: Arc<Waiting>,
     /// How to end the VM, if there is one to end.
     pub power: Option<PowerSwitch>,
+    /// The copies under way.
+    pub copies: Copies,
     connections: Arc<Semaphore>,
-    copies: Arc<Semaphore>,
 }
 
 impl Agent {
@@ -87,6 +89,7 @@ impl Agent {
             boot_id: config.boot_id,
             token: config.token,
             health: HealthChecks::resume(Arc::clone(&processes), events.with_file_name(HEALTH_FILE)),
+            copies: Copies::new(events.with_file_name(LEDGER)),
             events,
             sessions: Arc::new(Sessions::new(Arc::clone(&processes))),
             processes,
@@ -95,7 +98,6 @@ impl Agent {
             output,
             waiting: Arc::default(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            copies: Arc::new(Semaphore::new(MAX_COPIES)),
         })
     }
 
@@ -103,11 +105,5 @@ impl Agent {
     #[must_use]
     pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.connections).try_acquire_owned().ok()
-    }
-
-    /// A place for one more copy, or `None` when all are taken.
-    #[must_use]
-    pub fn admit_copy(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.copies).try_acquire_owned().ok()
     }
 }

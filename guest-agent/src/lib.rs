@@ -6,7 +6,7 @@
 //!                        │                                 ├─► process          commands, supervised by pidfd
 //!                        ▼                                 ├─► health           checks, again and again
 //!                        ▼                                 ├─► program_output   pipes and memfds from init
-//!                      socket ◄──────────────────── bulk ◄─┴─► firstlight_tree  files, on threads that may block
+//!                      socket ◄──────────────────── bulk ◄─┴─► copies           firstlight_tree, on threads that may block
 //! ```
 //!
 //! Init starts it with two descriptors in its environment: [`config`] says what to serve, [`ready`] tells init when it
@@ -17,6 +17,7 @@ pub mod agent;
 pub mod bulk;
 pub mod clock;
 pub mod config;
+pub mod copies;
 pub mod deframer;
 pub mod failure;
 pub mod health;

@@ -52,12 +52,13 @@ fn run() -> Result<(), Box<dyn Error>> {
         let termination = Termination::catch()?;
         let listener = Listener::bind(&address)?;
         announcement.say()?;
+        agent.copies.tidy_up();
         if let Some(output) = &agent.output {
             output.start();
         }
         let end = async {
             termination.wait().await?;
-            teardown::run(agent.output.as_deref()).await;
+            tokio::join!(teardown::run(agent.output.as_deref()), agent.copies.end());
             Ok(())
         };
         tokio::select! {
@@ -65,7 +66,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             ended = end => ended,
         }
     });
-    // A copy under way waits for its host; the VM does not.
+    // A thread may still wait for a disk; the VM does not.
     runtime.shutdown_background();
     ended
 }

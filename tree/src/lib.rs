@@ -8,6 +8,7 @@
 //!   └── Sink     takes entries and bytes: a file is seen under its name only once it is whole
 //!         ├── placement   where a source lands, after the rules of docker cp   (pure)
 //!         ├── file        an unnamed file, then one link or rename
+//!         ├── ledger      temporary names, for the process that follows a killed one
 //!         └── staging     a new directory under another name, then one rename
 //! ```
 //!
@@ -40,5 +41,5 @@ pub use error::Error;
 pub use exclude::Exclude;
 pub use frames::Frames;
 pub use root::Root;
-pub use sink::Sink;
+pub use sink::{Ledger, Leftovers, Sink};
 pub use source::{Outlet, Reading, send, send_selected};

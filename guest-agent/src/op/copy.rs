@@ -5,8 +5,8 @@
 //!  push   socket ──► BulkReader ──► firstlight_tree::Sink               likewise
 //! ```
 //!
-//! What a push has not shown under its name yet is gone when the host leaves before the end, and when the agent is
-//! killed: `docs/decisions/0010-file-copy.md`.
+//! What a push has not shown under its name yet is gone when the host leaves before the end, when the agent ends, and when
+//! one that was killed is started again: `docs/decisions/0010-file-copy.md`.
 
 use std::time::Duration;
 
@@ -14,8 +14,7 @@ use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{PullRequest, PushRequest, Totals};
 use firstlight_protocol::message::error::AgentError;
-use firstlight_tree::{Error, Frames, Root, Sink, send};
-use tokio::task::spawn_blocking;
+use firstlight_tree::{Error, Frames, Ledger, Root, Sink, send};
 use tokio::time::timeout;
 
 use crate::agent::Agent;
@@ -37,16 +36,15 @@ pub async fn pull(
     id: u64,
     request: PullRequest,
 ) -> Result<(), SessionError> {
-    let Some(_place) = agent.admit_copy() else {
+    let Some(place) = agent.copies.admit() else {
         return Ok(connection.writer.send(Kind::Error, id, &codec::encode(&too_many())?).await?);
     };
-    let socket = connection.duplicate_socket()?;
-    let sent = spawn_blocking(move || {
+    let sent = place.run(connection, move |socket| {
         let mut writer = BulkWriter::new(socket);
         let sent = read(&request, &mut Frames::new(id, |batch| writer.write(batch)));
         writer.finish().map(|()| sent)
     });
-    let (kind, payload) = match joined(sent.await)?? {
+    let (kind, payload) = match sent.await?? {
         Ok(totals) => (Kind::CopyEnd, codec::encode(&totals)?),
         Err(error) => (Kind::Error, codec::encode(&AgentError::from(error))?),
     };
@@ -75,10 +73,10 @@ pub async fn push(
     id: u64,
     request: PushRequest,
 ) -> Result<(), SessionError> {
-    let Some(_place) = agent.admit_copy() else { return abandon(connection, id, &too_many()).await };
-    let socket = connection.duplicate_socket()?;
-    let received = spawn_blocking(move || receive(BulkReader::new(socket, id), request));
-    match joined(received.await)? {
+    let Some(place) = agent.copies.admit() else { return abandon(connection, id, &too_many()).await };
+    let ledger = place.ledger.clone();
+    let received = place.run(connection, move |socket| receive(BulkReader::new(socket, id), request, ledger));
+    match received.await? {
         Ok(totals) => Ok(connection.writer.send(Kind::CopyDone, id, &codec::encode(&totals)?).await?),
         Err(Push::Refused(error)) => abandon(connection, id, &error.into()).await,
         Err(Push::Session(error)) => Err(error),
@@ -106,9 +104,9 @@ impl From<WireError> for Push {
 }
 
 /// Takes everything that comes. On a thread.
-fn receive(mut reader: BulkReader, request: PushRequest) -> Result<Totals, Push> {
+fn receive(mut reader: BulkReader, request: PushRequest, ledger: Ledger) -> Result<Totals, Push> {
     let PushRequest { place, shape, durable } = request;
-    let mut sink = Sink::new(&place, shape, durable)?;
+    let mut sink = Sink::new(&place, shape, durable)?.with_ledger(ledger);
     let unexpected = |kind, expected| Push::Session(SessionError::Unexpected { kind, expected });
     let announced = loop {
         match reader.piece()? {
@@ -141,9 +139,4 @@ async fn abandon(connection: &mut Connection, id: u64, error: &AgentError) -> Re
 
 pub(super) fn too_many() -> AgentError {
     failure::busy("copy", "as many copies run as the agent allows; wait for one of them")
-}
-
-/// The threads are lost only when the agent ends.
-pub(super) fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, SessionError> {
-    result.map_err(|_| SessionError::Abandoned)
 }

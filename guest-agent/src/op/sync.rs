@@ -12,7 +12,7 @@ use firstlight_protocol::message::sync::{
 use firstlight_tree::{Error, Exclude, Frames, Root, amend as amend_tree, describe, send_selected};
 use tokio::task::spawn_blocking;
 
-use super::copy::{joined, too_many};
+use super::copy::too_many;
 use crate::agent::Agent;
 use crate::bulk::BulkWriter;
 use crate::session::SessionError;
@@ -31,16 +31,15 @@ pub async fn describe_tree(
     id: u64,
     request: TreeRequest,
 ) -> Result<(), SessionError> {
-    let Some(_place) = agent.admit_copy() else {
+    let Some(place) = agent.copies.admit() else {
         return refuse(&mut connection.writer, id, &too_many()).await;
     };
-    let socket = connection.duplicate_socket()?;
-    let described = spawn_blocking(move || {
+    let described = place.run(connection, move |socket| {
         let mut writer = BulkWriter::new(socket);
         let described = send_items(&request, &mut Frames::new(id, |batch| writer.write(batch)));
         writer.finish().map(|()| described)
     });
-    match joined(described.await)?? {
+    match described.await?? {
         Ok(special) => {
             Ok(connection.writer.send(Kind::TreeEnd, id, &codec::encode(&TreeEnd { special })?).await?)
         }
@@ -92,16 +91,15 @@ pub async fn fetch(
     id: u64,
     request: FetchRequest,
 ) -> Result<(), SessionError> {
-    let Some(_place) = agent.admit_copy() else {
+    let Some(place) = agent.copies.admit() else {
         return refuse(&mut connection.writer, id, &too_many()).await;
     };
-    let socket = connection.duplicate_socket()?;
-    let sent = spawn_blocking(move || {
+    let sent = place.run(connection, move |socket| {
         let mut writer = BulkWriter::new(socket);
         let sent = send_chosen(request, &mut Frames::new(id, |batch| writer.write(batch)));
         writer.finish().map(|()| sent)
     });
-    match joined(sent.await)?? {
+    match sent.await?? {
         Ok(totals) => Ok(connection.writer.send(Kind::CopyEnd, id, &codec::encode(&totals)?).await?),
         Err(error) => refuse(&mut connection.writer, id, &error.into()).await,
     }
@@ -124,7 +122,7 @@ where
 /// # Errors
 /// [`SessionError`] when the host went away.
 pub async fn amend(connection: &mut Connection, id: u64, request: AmendRequest) -> Result<(), SessionError> {
-    match joined(spawn_blocking(move || amend_tree(&request)).await)? {
+    match spawn_blocking(move || amend_tree(&request)).await.map_err(|_| SessionError::Abandoned)? {
         Ok(removed) => {
             let done = codec::encode(&AmendDone { removed })?;
             Ok(connection.writer.send(Kind::AmendDone, id, &done).await?)

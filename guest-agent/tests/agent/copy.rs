@@ -238,20 +238,26 @@ fn a_host_that_vanishes_leaves_nothing_half_written() {
 }
 
 #[test]
-fn an_agent_that_is_killed_leaves_nothing_half_written() {
-    let agent = Agent::start();
+fn an_agent_that_is_killed_shows_nothing_half_written_and_the_next_one_takes_it_back() {
+    let mut agent = Agent::start();
     let (_to, path) = prepared();
     let mut clients = half_pushed(&agent, &path);
     settle(&agent, || names(&path).len() == 3);
-    agent.kill();
+    agent.restart();
     for client in &mut clients {
         client.expect_end();
     }
     assert_untouched(&path);
+    settle(&agent, || names(&path) == ["dir", "old"]);
+    // What its successor hides is its own.
+    let clients = half_pushed(&agent, &path);
+    settle(&agent, || names(&path).len() == 3);
+    drop(clients);
+    settle(&agent, || names(&path) == ["dir", "old"]);
 }
 
 #[test]
-fn a_copy_under_way_does_not_keep_the_agent_from_ending() {
+fn an_agent_that_ends_takes_back_what_its_copies_have_not_shown() {
     let mut agent = Agent::start();
     let (_to, path) = prepared();
     let _clients = half_pushed(&agent, &path);
@@ -259,6 +265,7 @@ fn a_copy_under_way_does_not_keep_the_agent_from_ending() {
     agent.terminate();
     assert!(agent.wait().success());
     assert_untouched(&path);
+    assert_eq!(names(&path), ["dir", "old"]);
 }
 
 #[test]

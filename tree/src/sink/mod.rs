@@ -10,6 +10,7 @@
 //! when all is in it. Dropping a sink before [`Sink::finish`] takes back what nobody has seen yet.
 
 mod file;
+mod ledger;
 mod placement;
 mod publish;
 mod staging;
@@ -35,6 +36,8 @@ use publish::{Hidden, replacing};
 use staging::Staging;
 use tree::Tree;
 
+pub use ledger::{Ledger, Leftovers};
+
 /// Where a stream of entries goes.
 #[derive(Debug)]
 pub struct Sink {
@@ -43,6 +46,7 @@ pub struct Sink {
     path: Vec<u8>,
     shape: Shape,
     durable: bool,
+    ledger: Ledger,
     totals: Totals,
     target: Option<Target>,
     incoming: Option<Incoming>,
@@ -68,7 +72,14 @@ impl Sink {
             return Err(Error::Stream("the source's name is not one name"));
         }
         let (root, path) = (Root::open(place)?, place.path.clone());
-        Ok(Sink { root, path, shape, durable, totals: Totals::default(), target: None, incoming: None })
+        let (ledger, totals) = (Ledger::default(), Totals::default());
+        Ok(Sink { root, path, shape, durable, ledger, totals, target: None, incoming: None })
+    }
+
+    /// Writes temporary names down in `ledger` from now on.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Ledger) -> Sink {
+        Sink { ledger, ..self }
     }
 
     /// Takes the next entry. The bytes of its extents follow through [`Sink::data`].
@@ -153,7 +164,7 @@ impl Sink {
             }
             (Landing::Merged | Landing::There | Landing::Inside, ..) => {
                 let base = self.root.directory(&path)?;
-                self.target = Some(Target::Tree(Tree::existing(base, path)));
+                self.target = Some(Target::Tree(Tree::existing(base, path, self.ledger.clone())));
                 Ok(None)
             }
         }
@@ -187,13 +198,15 @@ impl Sink {
                 let parent = directory.try_clone();
                 let parent =
                     parent.map_err(|io| error("open")(Errno::from_io_error(&io).unwrap_or(Errno::IO)))?;
-                let hidden = Hidden::new(parent).map_err(error("create"))?;
+                let hidden = Hidden::new(parent, &self.ledger).map_err(error("create"))?;
                 Some(Incoming::new(hidden, name, entry.clone(), *size, extents))
             }
             Content::Symlink(target) => {
-                replacing(&directory, &name, |name| symlinkat(target.as_slice(), &directory, name))
-                    .and_then(|()| apply_to_link(&directory, &name, &entry))
-                    .map_err(error("symlink"))?;
+                replacing(&directory, &name, &self.ledger, |name| {
+                    symlinkat(target.as_slice(), &directory, name)
+                })
+                .and_then(|()| apply_to_link(&directory, &name, &entry))
+                .map_err(error("symlink"))?;
                 None
             }
             Content::Directory | Content::HardLink(_) => None,
@@ -213,9 +226,9 @@ impl Sink {
         if kind.is_some() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let base = openat(&directory, name.as_slice(), flags, Mode::empty());
-            return Ok(Tree::existing(base.map_err(error("open"))?, self.path.clone()));
+            return Ok(Tree::existing(base.map_err(error("open"))?, self.path.clone(), self.ledger.clone()));
         }
-        let (staging, base) = Staging::new(directory, name).map_err(error("mkdir"))?;
+        let (staging, base) = Staging::new(directory, name, &self.ledger).map_err(error("mkdir"))?;
         Ok(Tree::staged(base, self.path.clone(), staging, entry))
     }
 }

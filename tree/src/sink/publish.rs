@@ -6,8 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
+use super::ledger::{Ledger, Note};
+
 /// Temporary names tried before giving up. Each one taken is the leftover of a killed process with our number.
 const ATTEMPTS: usize = 1000;
+
+const PREFIX: &str = ".firstlight-";
+const SUFFIX: &str = ".part";
+
+/// Whether a name is one of [`under_temporary_name`].
+pub(super) fn is_temporary(name: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes()) && !name.contains(&b'/')
+}
 
 /// Does `make` under a temporary name that is free, and gives the name.
 pub(super) fn under_temporary_name<T>(
@@ -17,7 +27,7 @@ pub(super) fn under_temporary_name<T>(
     let process = std::process::id();
     for _ in 0..ATTEMPTS {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".firstlight-{process}-{number}.part").into_bytes();
+        let name = format!("{PREFIX}{process}-{number}{SUFFIX}").into_bytes();
         match make(&name) {
             Ok(made) => return Ok((name, made)),
             Err(Errno::EXIST) => {}
@@ -31,13 +41,18 @@ pub(super) fn under_temporary_name<T>(
 pub(super) fn replacing(
     directory: &OwnedFd,
     name: &[u8],
+    ledger: &Ledger,
     make: impl Fn(&[u8]) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     match make(name) {
         Err(Errno::EXIST) => {}
         made => return made,
     }
-    let (temporary, ()) = under_temporary_name(&make)?;
+    let make_noted = |temporary: &[u8]| {
+        let note = ledger.note(directory, temporary);
+        make(temporary).map(|()| note)
+    };
+    let (temporary, _note) = under_temporary_name(make_noted)?;
     let renamed = renameat(directory, temporary.as_slice(), directory, name);
     // Still there after an error, and when both names were of the same file: rename(2) then does nothing.
     let removed = unlinkat(directory, temporary.as_slice(), AtFlags::empty());
@@ -53,22 +68,34 @@ pub(super) struct Hidden {
     directory: OwnedFd,
     file: OwnedFd,
     /// Its name, on file systems that have no files without one.
-    temporary: Option<Vec<u8>>,
+    temporary: Option<Temporary>,
+    ledger: Ledger,
+}
+
+/// A name that nobody is meant to see.
+#[derive(Debug)]
+struct Temporary {
+    name: Vec<u8>,
+    _note: Note,
 }
 
 impl Hidden {
     /// Makes an empty file that will be published in `directory`.
-    pub(super) fn new(directory: OwnedFd) -> Result<Hidden, Errno> {
+    pub(super) fn new(directory: OwnedFd, ledger: &Ledger) -> Result<Hidden, Errno> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let private = Mode::RUSR | Mode::WUSR;
         match openat(&directory, c".", flags | OFlags::TMPFILE, private) {
-            Ok(file) => Ok(Hidden { directory, file, temporary: None }),
+            Ok(file) => Ok(Hidden { directory, file, temporary: None, ledger: ledger.clone() }),
             // What file systems and kernels without O_TMPFILE answer: open(2).
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                 let flags = flags | OFlags::CREATE | OFlags::EXCL;
-                let make = |name: &[u8]| openat(&directory, name, flags, private);
-                let (name, file) = under_temporary_name(make)?;
-                Ok(Hidden { directory, file, temporary: Some(name) })
+                let make = |name: &[u8]| {
+                    let note = ledger.note(&directory, name);
+                    openat(&directory, name, flags, private).map(|file| (file, note))
+                };
+                let (name, (file, note)) = under_temporary_name(make)?;
+                let temporary = Some(Temporary { name, _note: note });
+                Ok(Hidden { directory, file, temporary, ledger: ledger.clone() })
             }
             Err(errno) => Err(errno),
         }
@@ -82,9 +109,9 @@ impl Hidden {
     /// Gives it its name. What had the name before is gone in the same moment.
     pub(super) fn publish(mut self, name: &[u8]) -> Result<(), Errno> {
         match &self.temporary {
-            None => replacing(&self.directory, name, |name| self.link(name)),
+            None => replacing(&self.directory, name, &self.ledger, |name| self.link(name)),
             Some(temporary) => {
-                renameat(&self.directory, temporary.as_slice(), &self.directory, name)?;
+                renameat(&self.directory, temporary.name.as_slice(), &self.directory, name)?;
                 self.temporary = None;
                 Ok(())
             }
@@ -108,7 +135,7 @@ impl Drop for Hidden {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
             // Nobody is left to be told; the name says whose leftover it would be.
-            let _ = unlinkat(&self.directory, temporary.as_slice(), AtFlags::empty());
+            let _ = unlinkat(&self.directory, temporary.name.as_slice(), AtFlags::empty());
         }
     }
 }
@@ -130,7 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         for text in ["first", "second"] {
-            let hidden = Hidden::new(File::open(path).unwrap().into()).unwrap();
+            let hidden = Hidden::new(File::open(path).unwrap().into(), &Ledger::default()).unwrap();
             rustix::io::write(hidden.file(), text.as_bytes()).unwrap();
             assert_ne!(fs::read_to_string(path.join("file")).ok().as_deref(), Some(text));
             hidden.publish(b"file").unwrap();
@@ -143,7 +170,7 @@ mod tests {
     fn a_file_never_takes_the_place_of_a_directory_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("name")).unwrap();
-        let hidden = Hidden::new(File::open(directory.path()).unwrap().into()).unwrap();
+        let hidden = Hidden::new(File::open(directory.path()).unwrap().into(), &Ledger::default()).unwrap();
         assert_eq!(hidden.publish(b"name"), Err(Errno::ISDIR));
         assert_eq!(names(directory.path()), ["name"]);
     }
@@ -155,7 +182,9 @@ mod tests {
         let named = || {
             let make = |name: &[u8]| openat(open(), name, OFlags::WRONLY | OFlags::CREATE, Mode::RUSR);
             let (name, file) = under_temporary_name(make).unwrap();
-            Hidden { directory: open(), file, temporary: Some(name) }
+            let _note = Ledger::default().note(&file, &name);
+            let temporary = Some(Temporary { name, _note });
+            Hidden { directory: open(), file, temporary, ledger: Ledger::default() }
         };
         drop(named());
         assert!(names(directory.path()).is_empty());

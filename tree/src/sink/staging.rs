@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, RenameFlags, mkdirat, openat, renameat, renameat_with};
 use rustix::io::Errno;
 
+use super::ledger::{Ledger, Note};
 use super::publish::under_temporary_name;
 use crate::remove::remove_tree;
 
@@ -15,13 +16,19 @@ pub(super) struct Staging {
     temporary: Vec<u8>,
     name: Vec<u8>,
     published: bool,
+    // Dropped after the directory is gone.
+    _note: Note,
 }
 
 impl Staging {
     /// Makes the directory beside `name` in `parent`, and opens it.
-    pub(super) fn new(parent: OwnedFd, name: Vec<u8>) -> Result<(Staging, OwnedFd), Errno> {
-        let (temporary, ()) = under_temporary_name(|temporary| mkdirat(&parent, temporary, Mode::RWXU))?;
-        let staging = Staging { parent, temporary, name, published: false };
+    pub(super) fn new(parent: OwnedFd, name: Vec<u8>, ledger: &Ledger) -> Result<(Staging, OwnedFd), Errno> {
+        let make = |temporary: &[u8]| {
+            let note = ledger.note(&parent, temporary);
+            mkdirat(&parent, temporary, Mode::RWXU).map(|()| note)
+        };
+        let (temporary, note) = under_temporary_name(make)?;
+        let staging = Staging { parent, temporary, name, published: false, _note: note };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = openat(&staging.parent, staging.temporary.as_slice(), flags, Mode::empty())?;
         Ok((staging, directory))

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fsync, linkat, mkdirat, sy
 use rustix::io::Errno;
 
 use super::file::Incoming;
+use super::ledger::Ledger;
 use super::publish::{Hidden, replacing};
 use super::staging::Staging;
 use crate::error::Error;
@@ -28,6 +29,7 @@ pub(super) struct Tree {
     base: OwnedFd,
     staging: Option<Staging>,
     path: Vec<u8>,
+    ledger: Ledger,
     /// New directories that the stream is inside of, outermost first. Their metadata comes last: what is put into them
     /// would change their time, and their mode may forbid it.
     inside: Vec<Entry>,
@@ -37,13 +39,15 @@ pub(super) struct Tree {
 
 impl Tree {
     /// A directory that is there.
-    pub(super) fn existing(base: OwnedFd, path: Vec<u8>) -> Tree {
-        Tree { base, staging: None, path, inside: Vec::new(), parent: None }
+    pub(super) fn existing(base: OwnedFd, path: Vec<u8>, ledger: Ledger) -> Tree {
+        Tree { base, staging: None, path, ledger, inside: Vec::new(), parent: None }
     }
 
     /// A new directory, which `entry` describes.
     pub(super) fn staged(base: OwnedFd, path: Vec<u8>, staging: Staging, entry: Entry) -> Tree {
-        Tree { base, staging: Some(staging), path, inside: vec![entry], parent: None }
+        // What is below a temporary directory goes with it.
+        let ledger = Ledger::default();
+        Tree { base, staging: Some(staging), path, ledger, inside: vec![entry], parent: None }
     }
 
     /// Puts an entry in its place. A file is given back to take its bytes.
@@ -56,13 +60,13 @@ impl Tree {
         let error = |operation| Error::system(operation, &shown);
         match &entry.content {
             Content::File { size, extents } => {
-                let hidden = Hidden::new(parent).map_err(error("create"))?;
+                let hidden = Hidden::new(parent, &self.ledger).map_err(error("create"))?;
                 let name = name.to_vec();
                 let (size, extents) = (*size, extents.clone());
                 return Ok(Some(Incoming::new(hidden, name, entry, size, &extents)));
             }
             Content::Symlink(target) => {
-                replacing(&parent, name, |name| symlinkat(target.as_slice(), &parent, name))
+                replacing(&parent, name, &self.ledger, |name| symlinkat(target.as_slice(), &parent, name))
                     .and_then(|()| apply_to_link(&parent, name, &entry))
                     .map_err(error("symlink"))?;
             }
@@ -164,7 +168,9 @@ impl Tree {
     fn link(&self, target: &[u8], parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         let (directory, Last::Name(first)) = parent_and_last(target) else { return Err(Errno::INVAL) };
         let directory = self.open(directory, OFlags::PATH | OFlags::DIRECTORY)?;
-        replacing(parent, name, |name| linkat(&directory, first, parent, name, AtFlags::empty()))
+        replacing(parent, name, &self.ledger, |name| {
+            linkat(&directory, first, parent, name, AtFlags::empty())
+        })
     }
 }
 

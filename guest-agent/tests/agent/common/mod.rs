@@ -52,6 +52,18 @@ impl Agent {
         Agent { child, directory }
     }
 
+    /// Ends the agent as a crash does, and starts another in its place, as init does.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        // Unlike a vsock port, a socket's name outlives who listened on it.
+        std::fs::remove_file(self.socket()).unwrap();
+        let (child, ready) = spawn(&self.directory, None);
+        assert_eq!(ready, "READY=1\n");
+        self.child = child;
+    }
+
     /// Starts an agent in a directory in which `prepare` has left something for it.
     #[track_caller]
     pub fn start_prepared(prepare: impl FnOnce(&Path)) -> Agent {
