@@ -46,7 +46,11 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
-    let result = runtime.block_on(cli.command.run(&context));
+    let result = runtime.block_on(async {
+        let result = cli.command.run(&context).await;
+        context.close().await;
+        result
+    });
     // A read of stdin cannot be interrupted; waiting for it would hang until the user types.
     runtime.shutdown_background();
     result

@@ -11,21 +11,23 @@ use rustix::io::{Errno, pread};
 use crate::error::Error;
 use crate::source::{Outlet, Reading};
 
-/// Bytes of frames that go out at once: a full frame of data, or some thousand small files.
+/// Bytes of frames that go out at once: a full frame of data, or some hundred small files.
 const BATCH: usize = HEADER_LEN + CHUNK;
 
-/// Collects frames under one id, and hands them on in batches of whole frames. `deliver` empties a batch, or says that nobody
-/// takes any more.
+/// Collects frames under one id, and hands them on in batches of whole frames. `deliver` sends a batch or takes it away, or says
+/// that nobody takes any more.
 pub struct Frames<D> {
     id: u64,
+    /// The frames, and after them bytes of earlier ones: to make room is then not to write zeros first.
     batch: Vec<u8>,
+    used: usize,
     deliver: D,
 }
 
 impl<D: FnMut(&mut Vec<u8>) -> bool> Frames<D> {
     /// Frames under this id.
     pub fn new(id: u64, deliver: D) -> Frames<D> {
-        Frames { id, batch: Vec::with_capacity(BATCH), deliver }
+        Frames { id, batch: Vec::new(), used: 0, deliver }
     }
 
     /// Adds a frame whose `length` bytes `fill` writes. When it fails there is no frame.
@@ -38,19 +40,20 @@ impl<D: FnMut(&mut Vec<u8>) -> bool> Frames<D> {
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.batch.len() + HEADER_LEN + length > BATCH {
+        if self.used + HEADER_LEN + length > BATCH {
             self.flush()?;
         }
         let header =
             Header::new(kind, self.id, length).map_err(|_| Error::Stream("an entry is too large"))?;
-        let start = self.batch.len();
-        self.batch.extend_from_slice(&header.encode());
-        self.batch.resize(start + HEADER_LEN + length, 0);
-        let filled = fill(&mut self.batch[start + HEADER_LEN..]);
-        if filled.is_err() {
-            self.batch.truncate(start);
+        let payload = self.used + HEADER_LEN;
+        let end = payload + length;
+        if self.batch.len() < end {
+            self.batch.resize(end.max(BATCH), 0);
         }
-        filled
+        self.batch[self.used..payload].copy_from_slice(&header.encode());
+        fill(&mut self.batch[payload..end])?;
+        self.used = end;
+        Ok(())
     }
 
     /// Adds a frame with a message.
@@ -70,7 +73,12 @@ impl<D: FnMut(&mut Vec<u8>) -> bool> Frames<D> {
     /// # Errors
     /// [`Error::Outlet`].
     pub fn flush(&mut self) -> Result<(), Error> {
-        if self.batch.is_empty() || (self.deliver)(&mut self.batch) { Ok(()) } else { Err(Error::Outlet) }
+        if self.used == 0 {
+            return Ok(());
+        }
+        self.batch.truncate(self.used);
+        self.used = 0;
+        if (self.deliver)(&mut self.batch) { Ok(()) } else { Err(Error::Outlet) }
     }
 }
 
@@ -147,7 +155,7 @@ mod tests {
         file.set_len(10).unwrap();
         let mut sent = Vec::new();
         let mut frames = Frames::new(1, |batch| {
-            sent.append(batch);
+            sent.extend_from_slice(batch);
             true
         });
         let extent = Extent { offset: 0, length: 11 };

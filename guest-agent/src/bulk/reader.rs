@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use firstlight_protocol::codec;
 use firstlight_protocol::frame::{HEADER_LEN, Header};
 use firstlight_protocol::message::Kind;
-use firstlight_protocol::message::copy::{CHUNK, Entry, Totals};
+use firstlight_protocol::message::copy::{Entry, Totals};
 use nix::poll::PollFlags;
 use nix::unistd::read;
 
@@ -13,7 +13,7 @@ use super::Waiting;
 use crate::wire::WireError;
 
 /// Bytes read in one go: one frame of data with its header, and as much again of what follows.
-const BUFFER: usize = CHUNK + 16 * 1024;
+const BUFFER: usize = 256 * 1024;
 
 /// What comes next.
 #[derive(Debug)]

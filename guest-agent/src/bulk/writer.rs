@@ -23,9 +23,9 @@ impl BulkWriter {
         BulkWriter { socket: Waiting { socket }, broken: None }
     }
 
-    /// Writes a batch and empties it. False when the connection is broken.
-    pub fn write(&mut self, batch: &mut Vec<u8>) -> bool {
-        let mut rest = batch.as_slice();
+    /// Writes a batch. False when the connection is broken.
+    pub fn write(&mut self, batch: &[u8]) -> bool {
+        let mut rest = batch;
         while !rest.is_empty() {
             match self.socket.until(PollFlags::POLLOUT, "write", |socket| write(socket, rest)) {
                 Ok(written) => rest = &rest[written..],
@@ -35,7 +35,6 @@ impl BulkWriter {
                 }
             }
         }
-        batch.clear();
         true
     }
 

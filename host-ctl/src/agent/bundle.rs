@@ -12,8 +12,8 @@ use firstlight_protocol::message::status::Status;
 use firstlight_protocol::message::versions::Versions;
 use serde::Serialize;
 
+use super::agents::Ask;
 use super::batch::{at_once, perform, report};
-use super::client::Client;
 use super::error::Error;
 
 /// How long the guest may take. Each leg reads a few files.
@@ -56,8 +56,8 @@ pub enum Leg<T> {
 ///
 /// # Errors
 /// As [`perform`]: the guest said nothing at all.
-pub async fn gather(client: &Client) -> Result<Bundle, Error> {
-    Ok(sort(perform(client, &at_once(LEGS, LIMIT)).await?))
+pub async fn gather(agent: &impl Ask) -> Result<Bundle, Error> {
+    Ok(sort(perform(agent, &at_once(LEGS, LIMIT)).await?))
 }
 
 /// Puts each answer where it belongs. [`perform`] has proved that they are in order.

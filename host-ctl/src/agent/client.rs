@@ -1,14 +1,16 @@
 //! Many unary requests at a time over one connection, each answered under its id in whatever order.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use firstlight_protocol::hex::BootId;
 use firstlight_protocol::message::Kind;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
+use super::agents::Ask;
 use super::connection::{Connection, Receiver, Sender, expect};
 use super::error::{Awaited, Error};
 use super::unary::Unary;
@@ -16,9 +18,11 @@ use super::unary::Unary;
 /// A connection shared by requests that run at the same time. Dropping it closes the connection.
 pub struct Client {
     boot_id: BootId,
-    sender: AsyncMutex<Sender>,
+    /// `None` once it is closed.
+    sender: AsyncMutex<Option<Sender>>,
     pending: Arc<Mutex<Pending>>,
-    reader: JoinHandle<()>,
+    reader: AsyncMutex<JoinHandle<()>>,
+    abort: AbortHandle,
 }
 
 type Answer = Result<(Kind, Vec<u8>), Error>;
@@ -38,7 +42,8 @@ impl Client {
         let (sender, receiver) = connection.split();
         let pending = Arc::new(Mutex::new(Pending { next_id, waiting: HashMap::new(), broken: None }));
         let reader = tokio::spawn(deliver(receiver, Arc::clone(&pending)));
-        Client { boot_id, sender: AsyncMutex::new(sender), pending, reader }
+        let (abort, reader) = (reader.abort_handle(), AsyncMutex::new(reader));
+        Client { boot_id, sender: AsyncMutex::new(Some(sender)), pending, reader, abort }
     }
 
     /// The boot the agent serves.
@@ -47,21 +52,19 @@ impl Client {
         self.boot_id
     }
 
-    /// Sends one request and waits for its answer; others may be under way.
-    ///
-    /// # Errors
-    /// As [`Connection::request`]. Once the connection broke, every request fails with what broke it.
-    pub async fn request<R: Unary>(&self, request: &R, deadline: Instant) -> Result<R::Answer, Error> {
-        let payload = request.encode()?;
-        let (id, answer) = self.register()?;
-        let _entry = Entry { pending: &self.pending, id };
-        let exchange = async {
-            self.sender.lock().await.send_bytes(R::REQUEST, id, &payload).await?;
-            answer.await.map_err(|_| Error::Protocol("the connection was closed".into()))?
-        };
-        let (kind, payload) =
-            timeout_at(deadline, exchange).await.map_err(|_| Error::Timeout(Awaited::Answer))??;
-        Ok(R::decode(expect(R::ANSWER, kind, payload)?)?)
+    /// Whether nothing has broken the connection yet, and nobody closed it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        lock(&self.pending).broken.is_none()
+    }
+
+    /// Gives the descriptor up and ends the task that reads; requests under way fail.
+    pub async fn close(&self) {
+        self.abort.abort();
+        // An error would be a panic of the task, and it would be over just the same.
+        let _ = (&mut *self.reader.lock().await).await;
+        end(&self.pending, Error::Lost(io::ErrorKind::NotConnected.into()));
+        *self.sender.lock().await = None;
     }
 
     fn register(&self) -> Result<(u64, oneshot::Receiver<Answer>), Error> {
@@ -77,9 +80,28 @@ impl Client {
     }
 }
 
+impl Ask for Client {
+    /// Others may be under way. Once the connection broke, every request fails with what broke it.
+    async fn request<R: Unary + Sync>(&self, request: &R, deadline: Instant) -> Result<R::Answer, Error> {
+        let payload = request.encode()?;
+        let (id, answer) = self.register()?;
+        let _entry = Entry { pending: &self.pending, id };
+        let closed = || Error::Lost(io::ErrorKind::NotConnected.into());
+        let exchange = async {
+            let mut sender = self.sender.lock().await;
+            sender.as_mut().ok_or_else(closed)?.send_bytes(R::REQUEST, id, &payload).await?;
+            drop(sender);
+            answer.await.map_err(|_| closed())?
+        };
+        let (kind, payload) =
+            timeout_at(deadline, exchange).await.map_err(|_| Error::Timeout(Awaited::Answer))??;
+        Ok(R::decode(expect(R::ANSWER, kind, payload)?)?)
+    }
+}
+
 impl Drop for Client {
     fn drop(&mut self) {
-        self.reader.abort();
+        self.abort.abort();
     }
 }
 
@@ -108,11 +130,16 @@ async fn deliver(mut receiver: Receiver, pending: Arc<Mutex<Pending>>) {
             Err(error) => break error,
         }
     };
-    let mut pending = lock(&pending);
+    end(&pending, error);
+}
+
+/// Tells all who wait, and all who will ask, what broke the connection first.
+fn end(pending: &Mutex<Pending>, error: Error) {
+    let mut pending = lock(pending);
     for (_, waiter) in pending.waiting.drain() {
         let _ = waiter.send(Err(error.repeat()));
     }
-    pending.broken = Some(error);
+    pending.broken.get_or_insert(error);
 }
 
 /// No code panics while it holds the lock, and the map would be whole if it did.

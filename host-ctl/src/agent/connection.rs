@@ -17,6 +17,9 @@ use super::error::{Awaited, Error};
 use super::transport::{self, Address, Stream};
 use super::unary::Unary;
 
+/// Bytes read at once, if so many are there. Read header by header, a copy would cost two system calls a frame.
+const READ_AHEAD: usize = 128 * 1024;
+
 /// The id of the hello's frames; requests count from 1.
 const HELLO_ID: u64 = 0;
 
@@ -179,9 +182,9 @@ impl Receiver {
         Ok((header, self.buffer.split_to(header.length as usize).to_vec()))
     }
 
-    /// Reads what is there, with room for `wanted` bytes in all.
+    /// Reads what is there, with room for at least `wanted` bytes in all.
     async fn fill(&mut self, wanted: usize) -> Result<(), Error> {
-        self.buffer.reserve(wanted.saturating_sub(self.buffer.len()));
+        self.buffer.reserve(wanted.max(READ_AHEAD).saturating_sub(self.buffer.len()));
         match self.stream.read_buf(&mut self.buffer).await {
             Ok(0) => Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => Ok(()),

@@ -7,6 +7,8 @@ use firstlight_protocol::frame::FrameError;
 use firstlight_protocol::message::error::AgentError;
 use firstlight_protocol::message::hello::Refusal;
 
+use super::connection_pool::{AcquireError, DialError, Generation, Limit, Poison};
+
 /// A conversation with an agent failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,6 +38,57 @@ pub enum Error {
     /// What was to be sent does not fit in a frame.
     #[error("the request is too large: {0}")]
     TooLarge(CodecError),
+    /// There was no pooled connection to be had, or it was taken away.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// The connection pool has no connection for a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// There was no room before the deadline.
+    #[error("the connection pool is busy: {0}; let other requests finish, or wait longer")]
+    Busy(Limit),
+    /// The deadline passed while the connection was being made.
+    #[error("timed out waiting for a connection to the agent")]
+    TimedOut,
+    /// The VM has been booted or restored since.
+    #[error("the VM is at boot {newer} by now; look it up again")]
+    Superseded {
+        /// The newest boot the pool has heard of.
+        newer: Generation,
+    },
+    /// The pool was closed.
+    #[error("the connection pool is closed")]
+    Closed,
+    /// Making the connection ended in a panic.
+    #[error("making a connection to the agent panicked: {0}")]
+    Panicked(String),
+    /// The connection was taken away before the answer came.
+    #[error("the pooled connection cannot be used any more: {0}")]
+    Poisoned(Poison),
+}
+
+impl From<Poison> for PoolError {
+    fn from(poison: Poison) -> PoolError {
+        PoolError::Poisoned(poison)
+    }
+}
+
+impl From<AcquireError<Error>> for Error {
+    fn from(error: AcquireError<Error>) -> Error {
+        match error {
+            AcquireError::Dial(dial) => match &*dial {
+                DialError::Failed(error) => error.repeat(),
+                DialError::Panicked(message) => PoolError::Panicked(message.clone()).into(),
+                DialError::TimedOut(_) => Error::Timeout(Awaited::Connect),
+            },
+            AcquireError::Busy(limit) => PoolError::Busy(limit).into(),
+            AcquireError::TimedOut => PoolError::TimedOut.into(),
+            AcquireError::Superseded { newer } => PoolError::Superseded { newer }.into(),
+            AcquireError::Closed => PoolError::Closed.into(),
+        }
+    }
 }
 
 /// What a wait was for.
@@ -85,6 +138,7 @@ impl Error {
             Error::Timeout(awaited) => Error::Timeout(*awaited),
             Error::Lost(source) => Error::Lost(again(source)),
             Error::TooLarge(error) => Error::TooLarge(error.clone()),
+            Error::Pool(error) => Error::Pool(error.clone()),
         }
     }
 }

@@ -6,6 +6,8 @@
 //!  Connection  hello, token, version; then frames in both directions
 //!      │
 //!      ├── Client       unary requests, many at a time, paired by id
+//!      │     ▲
+//!      │  connection_pool ◄── Agents   clients by VM and boot, shared and kept for a while
 //!      │     └── batch  many operations in one request; probe and bundle are made of it
 //!      ├── session      one command with its streams; takes the connection for itself
 //!      └── forward      one carried connection, guest listener or list of ports; likewise
@@ -24,15 +26,17 @@ pub mod rates;
 pub mod session;
 pub mod transport;
 
+mod agents;
 mod client;
 mod connection;
 mod error;
 mod unary;
 
+pub use agents::{Agent, Agents, Ask};
 pub use client::Client;
 pub(crate) use connection::expect;
 pub use connection::{Connection, Receiver, Sender};
-pub use error::{Awaited, Error};
+pub use error::{Awaited, Error, PoolError};
 pub use unary::{Ping, SessionsRequest, StatusRequest, Unary};
 
 #[cfg(test)]

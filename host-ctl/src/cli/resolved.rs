@@ -2,6 +2,11 @@
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use firstlight_host_ctl::agent::Agents;
+use firstlight_host_ctl::agent::connection_pool::Settings;
+use tokio::time::Instant;
 
 use super::Global;
 use crate::output::{Failure, Format};
@@ -10,7 +15,7 @@ use crate::output::{Failure, Format};
 const FOLDER: &str = "firstlight";
 
 /// Everything a command needs to know besides its own arguments.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Context {
     /// Where VMs are kept.
     pub(crate) state_dir: PathBuf,
@@ -22,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) verbose: bool,
     /// How progress is shown.
     pub(crate) progress: ProgressStyle,
+    agents: Arc<OnceLock<Agents>>,
 }
 
 /// How progress is shown on stderr.
@@ -47,7 +53,25 @@ impl Context {
             quiet: global.quiet,
             verbose: global.verbose,
             progress: progress_style(global, std::io::stderr().is_terminal(), &variable),
+            agents: Arc::default(),
         })
+    }
+
+    /// The agents of all VMs, over connections that the whole command shares.
+    pub(crate) fn agents(&self) -> Result<&Agents, Failure> {
+        if let Some(agents) = self.agents.get() {
+            return Ok(agents);
+        }
+        let settings = Settings::from_env().map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(self.agents.get_or_init(|| Agents::new(settings)))
+    }
+
+    /// Ends what the command shared.
+    pub(crate) async fn close(&self) {
+        if let Some(agents) = self.agents.get() {
+            // Its requests are over; what is still held belongs to a task that nobody waits for.
+            let _ = agents.close(Instant::now()).await;
+        }
     }
 }
 

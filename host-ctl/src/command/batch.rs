@@ -11,7 +11,7 @@ use firstlight_protocol::frame::MAX_PAYLOAD;
 use firstlight_protocol::message::batch::{self, BatchRequest, MAX_DEADLINE_MS, MAX_PARALLEL};
 
 use super::explain::agent_failure;
-use super::guest;
+use super::guest::Requests;
 use crate::cli::resolved::Context;
 use crate::cli::value::duration;
 use crate::output::{self, Failure, Format, Table, text};
@@ -57,15 +57,16 @@ impl Batch {
         let items =
             items.map_err(|error| Failure::usage(error.to_string()).hint("docs/batch.md has examples"))?;
         let vm = Store::open(&context.state_dir)?.resolve(&self.name)?;
-        let client = guest::requests(&vm, "batch").await?;
+        let requests = Requests::to(context, &vm, "batch").await?;
         let request = BatchRequest {
             items,
             parallel: self.parallel,
             stop_on_error: self.stop_on_error,
             deadline_ms: millis(self.timeout),
         };
-        let batch =
-            perform(&client, &request).await.map_err(|error| agent_failure(&error, &vm.spec().name))?;
+        let batch = perform(requests.agent(), &request)
+            .await
+            .map_err(|error| agent_failure(&error, &vm.spec().name))?;
         let report = Report::new(&batch);
         match context.format {
             Format::Json => output::json_line(&report)?,

@@ -81,7 +81,9 @@ pub(super) fn agent_failure(error: &agent::Error, vm: &str) -> Failure {
             Code::Unreachable,
             Some(format!("the guest may be stuck; its console: host-ctl logs --all {vm}")),
         ),
-        agent::Error::Refused(_) | agent::Error::Protocol(_) => (Code::Unreachable, None),
+        agent::Error::Refused(_) | agent::Error::Protocol(_) | agent::Error::Pool(_) => {
+            (Code::Unreachable, None)
+        }
         agent::Error::Agent(_) | agent::Error::TooLarge(_) => (Code::Failed, None),
     };
     let failure = Failure::new(code, message).of_vm(vm);

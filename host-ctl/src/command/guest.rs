@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use firstlight_host_ctl::agent::{Client, Connection, Unary};
+use firstlight_host_ctl::agent::{Agent, Ask as _, Connection, Unary};
 use firstlight_host_ctl::monitor::client;
 use firstlight_host_ctl::operation::Operation;
 use firstlight_host_ctl::vm::{Store, VmDir};
@@ -35,7 +35,7 @@ impl InRoot {
     }
 }
 
-/// A running VM, and a connection to its agent.
+/// A running VM, and a connection to its agent for a stream.
 pub(super) struct Guest {
     /// Its name.
     pub(super) name: String,
@@ -49,12 +49,6 @@ impl Guest {
         let vm = running(context, name).await?;
         Ok(Guest { name: vm.spec().name.clone(), connection: connect(&vm).await? })
     }
-
-    /// Asks for something that has one answer.
-    pub(super) async fn ask<R: Unary>(&mut self, request: &R) -> Result<R::Answer, Failure> {
-        let answer = self.connection.request(request, Instant::now() + ANSWER_TIMEOUT).await;
-        answer.map_err(|error| agent_failure(&error, &self.name))
-    }
 }
 
 /// A VM whose state allows to reach its agent.
@@ -65,19 +59,58 @@ pub(super) async fn running(context: &Context, name: &str) -> Result<VmDir, Fail
     Ok(vm)
 }
 
-/// A client for the requests of the command `command`, which needs a running VM with an agent.
-pub(super) async fn requests(vm: &VmDir, command: &str) -> Result<Client, Failure> {
-    client::ensure(vm).await?;
-    require_for(command, Operation::Exec, &vm.view()?)?;
-    Ok(Client::new(connect(vm).await?))
+/// A running VM's agent, for what has one answer. All of a command's requests share one connection to each VM.
+#[derive(Clone)]
+pub(super) struct Requests {
+    name: String,
+    agent: Agent,
+}
+
+impl Requests {
+    /// The agent of a VM whose state allows the command `command`.
+    pub(super) async fn to(context: &Context, vm: &VmDir, command: &str) -> Result<Requests, Failure> {
+        client::ensure(vm).await?;
+        require_for(command, Operation::Exec, &vm.view()?)?;
+        let name = vm.spec().name.clone();
+        match context.agents()?.of(vm)? {
+            Some(agent) => Ok(Requests { name, agent }),
+            None => Err(no_way(&name)),
+        }
+    }
+
+    /// The same, by the VM's name.
+    pub(super) async fn to_name(context: &Context, name: &str, command: &str) -> Result<Requests, Failure> {
+        let vm = Store::open(&context.state_dir)?.resolve(name)?;
+        Requests::to(context, &vm, command).await
+    }
+
+    /// The VM's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The agent.
+    pub(super) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Asks for something that has one answer.
+    pub(super) async fn ask<R: Unary + Sync>(&self, request: &R) -> Result<R::Answer, Failure> {
+        let answer = self.agent.request(request, Instant::now() + ANSWER_TIMEOUT).await;
+        answer.map_err(|error| agent_failure(&error, &self.name))
+    }
 }
 
 /// Connects to the agent of a VM that runs.
 pub(super) async fn connect(vm: &VmDir) -> Result<Connection, Failure> {
     let name = &vm.spec().name;
     let Some((address, token)) = vm.agent()? else {
-        return Err(Failure::new(Code::Unreachable, format!("{name} has no way to its agent")).of_vm(name));
+        return Err(no_way(name));
     };
     let opened = Connection::open(&address, &token, Instant::now() + CONNECT_TIMEOUT).await;
     opened.map_err(|error| agent_failure(&error, name))
+}
+
+fn no_way(vm: &str) -> Failure {
+    Failure::new(Code::Unreachable, format!("{vm} has no way to its agent")).of_vm(vm)
 }

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use clap::Args;
+use firstlight_host_ctl::agent::batch;
 use firstlight_host_ctl::agent::batch::{millis, perform_one};
-use firstlight_host_ctl::agent::{Client, batch};
 use firstlight_host_ctl::vm::Store;
 use firstlight_protocol::message::batch::{Answer, Operation, Outcome};
 use firstlight_protocol::message::health::{self, Check, CheckHealth, State};
 use serde::Serialize;
 
 use super::explain::agent_failure;
-use super::guest;
+use super::guest::Requests;
 use crate::cli::resolved::Context;
 use crate::cli::value::duration;
 use crate::cli::value::health_check::{self, HealthCheck};
@@ -76,12 +76,12 @@ impl Health {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let vm = Store::open(&context.state_dir)?.resolve(&self.name)?;
         let name = vm.spec().name.clone();
-        let client = guest::requests(&vm, "health").await?;
+        let requests = Requests::to(context, &vm, "health").await?;
         if self.clear || !self.checks.is_empty() {
-            ask(&client, &name, Operation::SetHealth(self.settings()), LIMIT).await?;
+            ask(&requests, Operation::SetHealth(self.settings()), LIMIT).await?;
         }
         let decided = self.wait.is_some();
-        let health = ask(&client, &name, Operation::Health { decided }, self.wait.unwrap_or(LIMIT)).await?;
+        let health = ask(&requests, Operation::Health { decided }, self.wait.unwrap_or(LIMIT)).await?;
         match context.format {
             Format::Json => output::json_line(&Report { version: 1, name: &name, health: &health })?,
             Format::Text => output::text(&render(&health))?,
@@ -103,13 +103,10 @@ impl Health {
     }
 }
 
-async fn ask(
-    client: &Client,
-    vm: &str,
-    operation: Operation,
-    limit: Duration,
-) -> Result<health::Health, Failure> {
-    let outcome = perform_one(client, operation, limit).await.map_err(|error| agent_failure(&error, vm))?;
+async fn ask(requests: &Requests, operation: Operation, limit: Duration) -> Result<health::Health, Failure> {
+    let vm = requests.name();
+    let outcome = perform_one(requests.agent(), operation, limit).await;
+    let outcome = outcome.map_err(|error| agent_failure(&error, vm))?;
     match outcome {
         Outcome::Done(Answer::Health(health)) => Ok(health),
         Outcome::TimedOut(_) => {

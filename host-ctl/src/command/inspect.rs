@@ -7,8 +7,9 @@ use firstlight_host_ctl::vm::{Store, VmDir};
 use serde::Serialize;
 
 use super::explain::agent_failure;
-use super::guest;
+use super::guest::Requests;
 use super::last_known::LastKnown;
+use super::several::at_once;
 use crate::cli::resolved::Context;
 use crate::output::{self, Failure, Format};
 
@@ -46,14 +47,8 @@ enum Live {
 impl Inspect {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let store = Store::open(&context.state_dir)?;
-        let mut views = Vec::new();
-        for name in &self.names {
-            let vm = store.resolve(name)?;
-            client::ensure(&vm).await?;
-            let known = LastKnown::of(&vm)?;
-            let live = if self.live { Some(ask(&vm).await) } else { None };
-            views.push(Inspected { known, live });
-        }
+        let vms: Vec<VmDir> = self.names.iter().map(|name| store.resolve(name)).collect::<Result<_, _>>()?;
+        let views = at_once(vms.into_iter().map(|vm| inspect(context.clone(), vm, self.live))).await?;
         match views.as_slice() {
             [view] => show(view, context),
             views => show(&views, context),
@@ -61,10 +56,17 @@ impl Inspect {
     }
 }
 
-async fn ask(vm: &VmDir) -> Live {
+async fn inspect(context: Context, vm: VmDir, live: bool) -> Result<Inspected, Failure> {
+    client::ensure(&vm).await?;
+    let known = LastKnown::of(&vm)?;
+    let live = if live { Some(ask(&context, &vm).await) } else { None };
+    Ok(Inspected { known, live })
+}
+
+async fn ask(context: &Context, vm: &VmDir) -> Live {
     let asked = async {
-        let client = guest::requests(vm, "inspect --live").await?;
-        bundle::gather(&client).await.map_err(|error| agent_failure(&error, &vm.spec().name))
+        let requests = Requests::to(context, vm, "inspect --live").await?;
+        bundle::gather(requests.agent()).await.map_err(|error| agent_failure(&error, requests.name()))
     };
     match asked.await {
         Ok(bundle) => Live::Answered(Box::new(bundle)),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::explain::agent_failure;
-use super::guest;
+use super::guest::Requests;
 use super::wait::{Goal, reach};
 use crate::cli::resolved::Context;
 use crate::cli::value::condition::{Condition, Target};
@@ -56,8 +56,8 @@ impl Probe {
         let vm = Store::open(&context.state_dir)?.resolve(&self.name)?;
         let name = vm.spec().name.clone();
         let asked = async {
-            let client = self.pass_gate(&vm).await?;
-            probe.run(&client).await.map_err(|error| agent_failure(&error, &name))
+            let requests = self.pass_gate(context, &vm).await?;
+            probe.run(requests.agent()).await.map_err(|error| agent_failure(&error, &name))
         };
         match asked.await {
             Ok(findings) => {
@@ -84,7 +84,7 @@ impl Probe {
     }
 
     /// Waits until the VM runs and its agent answers.
-    async fn pass_gate(&self, vm: &VmDir) -> Result<firstlight_host_ctl::agent::Client, Failure> {
+    async fn pass_gate(&self, context: &Context, vm: &VmDir) -> Result<Requests, Failure> {
         let running = Goal::new(&[Condition::State(Target::Running)], false);
         match timeout(self.wait, reach(vm, running)).await {
             Ok(reached) => reached?,
@@ -93,7 +93,7 @@ impl Probe {
                 return Err(Failure::new(Code::TimedOut, text).of_vm(&vm.spec().name));
             }
         };
-        guest::requests(vm, "probe").await
+        Requests::to(context, vm, "probe").await
     }
 }
 

@@ -7,7 +7,7 @@ use firstlight_host_ctl::agent::SessionsRequest;
 use firstlight_protocol::message::session::Session;
 use serde::Serialize;
 
-use super::guest::Guest;
+use super::guest::Requests;
 use super::session::End;
 use crate::cli::resolved::Context;
 use crate::output::{self, Failure, Format, Table, text};
@@ -50,11 +50,11 @@ struct Row {
 
 impl Sessions {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut guest = Guest::reach(context, &self.name).await?;
+        let guest = Requests::to_name(context, &self.name, "sessions").await?;
         let sessions = guest.ask(&SessionsRequest).await?.sessions;
         let rows: Vec<Row> = sessions.iter().map(Row::of).collect();
         match context.format {
-            Format::Json => output::json_line(&Report { version: 1, vm: &guest.name, sessions: rows }),
+            Format::Json => output::json_line(&Report { version: 1, vm: guest.name(), sessions: rows }),
             Format::Text if context.quiet => rows.iter().try_for_each(|row| output::line(row.id)),
             Format::Text => output::text(&table(&rows)),
         }

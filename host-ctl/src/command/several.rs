@@ -54,6 +54,21 @@ impl Targets {
     }
 }
 
+/// Does all at the same time, and gives what came of each in the order of `each`, or the first failure in that order.
+pub(super) async fn at_once<T, E, Doing>(each: impl IntoIterator<Item = Doing>) -> Result<Vec<T>, E>
+where
+    T: Send + 'static,
+    E: Send + From<Failure> + 'static,
+    Doing: Future<Output = Result<T, E>> + Send + 'static,
+{
+    let tasks: Vec<_> = each.into_iter().map(tokio::spawn).collect();
+    let mut done = Vec::new();
+    for task in tasks {
+        done.push(task.await.map_err(|error| Failure::failed(error.to_string()))?);
+    }
+    done.into_iter().collect()
+}
+
 /// What became of the VMs so far.
 struct Outcome<'a> {
     context: &'a Context,

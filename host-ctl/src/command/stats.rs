@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use firstlight_host_ctl::agent::Client;
 use firstlight_host_ctl::agent::batch::{perform_one, report};
 use firstlight_host_ctl::agent::rates::Rates;
 use firstlight_host_ctl::vm::{Store, VmDir};
@@ -14,7 +13,8 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::explain::agent_failure;
-use super::guest;
+use super::guest::Requests;
+use super::several::at_once;
 use crate::cli::resolved::Context;
 use crate::cli::value::duration;
 use crate::output::{self, Failure, Format, Table, text};
@@ -54,8 +54,7 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 
 /// One VM, and what it counted last.
 struct Counted {
-    name: String,
-    client: Client,
+    requests: Requests,
     last: stats::Stats,
 }
 
@@ -83,23 +82,17 @@ struct Report<'a> {
 
 impl Stats {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut vms = Vec::new();
-        for vm in self.select(context)? {
-            let client = guest::requests(&vm, "stats").await?;
-            let name = vm.spec().name.clone();
-            let last = count(&client).await.map_err(|error| error.failure(&name))?;
-            vms.push(Counted { name, client, last });
-        }
+        let select = self.select(context)?.into_iter();
+        let mut vms = at_once(select.map(|vm| Counted::begin(context.clone(), vm))).await?;
         let mut ticks = interval(self.interval);
         // A guest that was slow is asked again later, not at once and twice.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            let mut rows = Vec::new();
-            for vm in &mut vms {
-                rows.push(vm.next().await);
-            }
+            let counting = std::mem::take(&mut vms).into_iter().map(Counted::next);
+            let (counted, rows): (_, Vec<Row>) = at_once(counting).await?.into_iter().unzip();
+            vms = counted;
             match context.format {
                 Format::Json => output::json_line(&Report { version: 1, vms: &rows })?,
                 Format::Text if self.watch => output::screen(&table(&rows))?,
@@ -125,8 +118,15 @@ impl Stats {
 }
 
 impl Counted {
-    async fn next(&mut self) -> Row {
-        let usage = match count(&self.client).await {
+    async fn begin(context: Context, vm: VmDir) -> Result<Counted, Failure> {
+        let requests = Requests::to(&context, &vm, "stats").await?;
+        let last = count(&requests).await.map_err(|error| error.failure(requests.name()))?;
+        Ok(Counted { requests, last })
+    }
+
+    /// Counts once more. A VM that does not answer keeps its row and says why.
+    async fn next(mut self) -> Result<(Counted, Row), Failure> {
+        let usage = match count(&self.requests).await {
             Ok(stats) => {
                 let rates = Rates::between(&self.last, &stats);
                 self.last = stats.clone();
@@ -134,7 +134,8 @@ impl Counted {
             }
             Err(error) => Usage::Failed { error: error.text() },
         };
-        Row { name: self.name.clone(), usage }
+        let name = self.requests.name().to_owned();
+        Ok((self, Row { name, usage }))
     }
 }
 
@@ -160,8 +161,9 @@ impl CountError {
     }
 }
 
-async fn count(client: &Client) -> Result<stats::Stats, CountError> {
-    let outcome = perform_one(client, Operation::Stats, LIMIT).await.map_err(CountError::Unanswered)?;
+async fn count(requests: &Requests) -> Result<stats::Stats, CountError> {
+    let outcome = perform_one(requests.agent(), Operation::Stats, LIMIT).await;
+    let outcome = outcome.map_err(CountError::Unanswered)?;
     match outcome {
         Outcome::Done(Answer::Stats(stats)) => Ok(*stats),
         Outcome::Done(_) | Outcome::Error(_) | Outcome::Skipped(_) | Outcome::TimedOut(_) => {

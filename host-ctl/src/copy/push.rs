@@ -131,8 +131,7 @@ where
 
 /// Gives a batch to the task that has the connection. False when that has lost interest.
 fn enqueue(queue: &mpsc::Sender<Vec<u8>>, batch: &mut Vec<u8>) -> bool {
-    let empty = Vec::with_capacity(batch.capacity());
-    queue.blocking_send(std::mem::replace(batch, empty)).is_ok()
+    queue.blocking_send(std::mem::take(batch)).is_ok()
 }
 
 fn read_selected(selection: Selection, frames: &mut dyn Outlet) -> Result<Totals, TreeError> {

@@ -165,6 +165,7 @@ fn is_away(error: &agent::Error) -> bool {
         | agent::Error::Protocol(_)
         | agent::Error::Agent(_)
         | agent::Error::Timeout(_)
-        | agent::Error::TooLarge(_) => false,
+        | agent::Error::TooLarge(_)
+        | agent::Error::Pool(_) => false,
     }
 }

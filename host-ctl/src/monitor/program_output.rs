@@ -66,7 +66,8 @@ async fn stream(agent: &Agent, log: &mut OutputLog, inputs: &mpsc::Sender<Input>
             | Error::Protocol(_)
             | Error::Timeout(_)
             | Error::Lost(_)
-            | Error::TooLarge(_),
+            | Error::TooLarge(_)
+            | Error::Pool(_),
         ) => End::Lost,
     }
 }

@@ -168,7 +168,15 @@ impl VmDir {
     /// # Errors
     /// [`VmDirError`].
     pub fn agent(&self) -> Result<Option<(Address, Secret)>, VmDirError> {
-        let address = self.fold()?.boot().and_then(|boot| boot.vsock.clone());
+        self.agent_of(&self.fold()?)
+    }
+
+    /// [`VmDir::agent`], for whoever has added up the journal already.
+    ///
+    /// # Errors
+    /// [`VmDirError`].
+    pub fn agent_of(&self, fold: &Fold) -> Result<Option<(Address, Secret)>, VmDirError> {
+        let address = fold.boot().and_then(|boot| boot.vsock.clone());
         let Some(address) = address else { return Ok(None) };
         let Some(agent) = self.boot_spec()?.agent else { return Ok(None) };
         Ok(Some((self.absolute(address), agent.token)))

@@ -12,7 +12,7 @@ use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::batch::{Batch, BatchRequest, Item, Operation, Outcome};
 use tokio::time::Instant;
 
-use super::client::Client;
+use super::agents::Ask;
 use super::error::Error;
 use super::unary::Unary;
 
@@ -50,10 +50,10 @@ pub fn at_once<I: Into<String>>(
 /// Performs a batch. It takes the connection until its answer comes, so a long one belongs on a connection of its own.
 ///
 /// # Errors
-/// As [`Client::request`]; what becomes of a single item is in its result and no error here.
-pub async fn perform(client: &Client, request: &BatchRequest) -> Result<Batch, Error> {
+/// As [`Ask::request`]; what becomes of a single item is in its result and no error here.
+pub async fn perform(agent: &impl Ask, request: &BatchRequest) -> Result<Batch, Error> {
     let deadline = Instant::now() + Duration::from_millis(request.deadline_ms.into()) + TRAVEL;
-    let batch = client.request(request, deadline).await?;
+    let batch = agent.request(request, deadline).await?;
     let asked = request.items.iter().map(|item| &item.id);
     if asked.eq(batch.results.iter().map(|result| &result.id)) {
         Ok(batch)
@@ -66,8 +66,8 @@ pub async fn perform(client: &Client, request: &BatchRequest) -> Result<Batch, E
 ///
 /// # Errors
 /// As [`perform`].
-pub async fn perform_one(client: &Client, operation: Operation, limit: Duration) -> Result<Outcome, Error> {
-    let mut batch = perform(client, &at_once([("1", operation)], limit)).await?;
+pub async fn perform_one(agent: &impl Ask, operation: Operation, limit: Duration) -> Result<Outcome, Error> {
+    let mut batch = perform(agent, &at_once([("1", operation)], limit)).await?;
     batch
         .results
         .pop()

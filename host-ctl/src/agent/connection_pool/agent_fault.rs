@@ -19,7 +19,7 @@ impl Fault for Error {
                 Cause::Errno(_) | Cause::Invalid(_) | Cause::Busy(_) => None,
             },
             // Said before any request, or about one that was never sent.
-            Error::Refused(_) | Error::TooLarge(_) => None,
+            Error::Refused(_) | Error::TooLarge(_) | Error::Pool(_) => None,
         }
     }
 }

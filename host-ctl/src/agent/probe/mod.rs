@@ -18,8 +18,8 @@ use std::time::Duration;
 use firstlight_protocol::message::batch::{BatchRequest, Command, Item, MAX_PARALLEL, Operation};
 use serde::Serialize;
 
+use super::agents::Ask;
 use super::batch::{millis, perform};
-use super::client::Client;
 use super::error::Error;
 use builtin::BuiltIn;
 
@@ -179,8 +179,8 @@ impl Probe {
     ///
     /// # Errors
     /// As [`perform`]. What was not found out is a finding and no error.
-    pub async fn run(&self, client: &Client) -> Result<Vec<Finding>, Error> {
-        let batch = perform(client, &self.request()).await?;
+    pub async fn run(&self, agent: &impl Ask) -> Result<Vec<Finding>, Error> {
+        let batch = perform(agent, &self.request()).await?;
         let findings = self.checks.iter().zip(&batch.results).flat_map(|(check, result)| {
             let elapsed_ms = crate::clock::ms(result.elapsed_us.saturating_mul(1000));
             let outcomes = interpret::interpret(check, &result.outcome, self.timeout);

@@ -7,7 +7,7 @@ use super::guest_path;
 use super::shown::{Shown, mode, time};
 use crate::cli::resolved::Context;
 use crate::cli::value::location::GuestPath;
-use crate::command::guest::{Guest, InRoot};
+use crate::command::guest::{InRoot, Requests};
 use crate::output::text::printable;
 use crate::output::{self, Failure, Format, Table};
 
@@ -31,7 +31,7 @@ pub(super) struct Ls {
 impl Ls {
     /// Lists part after part: a directory may have more names than anyone wants to hold.
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut guest = Guest::reach(context, &self.directory.vm).await?;
+        let guest = Requests::to_name(context, &self.directory.vm, "file ls").await?;
         let mut request =
             FileListRequest { place: self.in_root.place(self.directory.path.clone()), after: None };
         loop {

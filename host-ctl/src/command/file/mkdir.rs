@@ -6,7 +6,7 @@ use firstlight_protocol::message::file::MakeDirRequest;
 use super::guest_path;
 use crate::cli::resolved::Context;
 use crate::cli::value::location::GuestPath;
-use crate::command::guest::{Guest, InRoot};
+use crate::command::guest::{InRoot, Requests};
 use crate::output::Failure;
 
 /// Make a directory
@@ -30,7 +30,7 @@ pub(super) struct Mkdir {
 
 impl Mkdir {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut guest = Guest::reach(context, &self.directory.vm).await?;
+        let guest = Requests::to_name(context, &self.directory.vm, "file mkdir").await?;
         let place = self.in_root.place(self.directory.path);
         guest.ask(&MakeDirRequest { place, parents: self.parents, mode: self.mode }).await
     }

@@ -9,7 +9,7 @@ use firstlight_protocol::message::file::RenameRequest;
 use super::guest_path;
 use crate::cli::resolved::Context;
 use crate::cli::value::location::{self, GuestPath};
-use crate::command::guest::{Guest, InRoot};
+use crate::command::guest::{InRoot, Requests};
 use crate::output::Failure;
 
 /// Rename a file or directory, or move it into another directory of the same file system
@@ -42,7 +42,7 @@ impl Mv {
             }
             Err(_) => self.to.into_vec(),
         };
-        let mut guest = Guest::reach(context, &self.from.vm).await?;
+        let guest = Requests::to_name(context, &self.from.vm, "file mv").await?;
         let from = self.in_root.place(self.from.path);
         guest.ask(&RenameRequest { from, to, keep_existing: self.no_clobber }).await
     }

@@ -6,7 +6,7 @@ use firstlight_protocol::message::file::RemoveRequest;
 use super::guest_path;
 use crate::cli::resolved::Context;
 use crate::cli::value::location::GuestPath;
-use crate::command::guest::{Guest, InRoot};
+use crate::command::guest::{InRoot, Requests};
 use crate::output::Failure;
 
 /// Remove a file or an empty directory
@@ -30,7 +30,7 @@ pub(super) struct Rm {
 
 impl Rm {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut guest = Guest::reach(context, &self.file.vm).await?;
+        let guest = Requests::to_name(context, &self.file.vm, "file rm").await?;
         let place = self.in_root.place(self.file.path);
         guest.ask(&RemoveRequest { place, recursive: self.recursive, ignore_missing: self.force }).await
     }

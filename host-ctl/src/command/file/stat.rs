@@ -7,7 +7,7 @@ use super::guest_path;
 use super::shown::{Shown, mode, time};
 use crate::cli::resolved::Context;
 use crate::cli::value::location::GuestPath;
-use crate::command::guest::{Guest, InRoot};
+use crate::command::guest::{InRoot, Requests};
 use crate::output::text::printable;
 use crate::output::{self, Failure, Format};
 
@@ -28,7 +28,7 @@ pub(super) struct Stat {
 
 impl Stat {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut guest = Guest::reach(context, &self.file.vm).await?;
+        let guest = Requests::to_name(context, &self.file.vm, "file stat").await?;
         let place = self.in_root.place(self.file.path.clone());
         let stat = guest.ask(&FileStatRequest { place, follow: self.follow_link }).await?;
         match context.format {

@@ -93,7 +93,8 @@ pub(in crate::command) fn started<T>(result: Result<T, agent::Error>, vm: &str) 
         | agent::Error::Protocol(_)
         | agent::Error::Timeout(_)
         | agent::Error::Lost(_)
-        | agent::Error::TooLarge(_) => agent_failure(&error, vm),
+        | agent::Error::TooLarge(_)
+        | agent::Error::Pool(_) => agent_failure(&error, vm),
     })
 }
 
