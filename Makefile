@@ -1,6 +1,6 @@
 # Every target is a script in tools/ or one cargo command; `make help` lists them.
 
-.PHONY: help demo test build setup check fmt clean
+.PHONY: help demo test build setup check fuzz fmt clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ setup: ## install what is missing; needs no network the second time
 
 check: ## formatting, lints, dependencies' licences and sources
 	@tools/check.sh
+
+fuzz: setup ## mutate what peers may send, for TIME seconds (60); TARGET picks one of fuzz/targets
+	@tools/fuzz.sh
 
 fmt: ## format the code
 	@cargo fmt --all

@@ -6,6 +6,7 @@ cd "$root"
 "$root/tools/setup.sh" --check
 say "format"
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 say "lints"
 cargo clippy --locked --workspace --all-targets -- -D warnings
 say "dependencies"

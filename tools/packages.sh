@@ -16,6 +16,7 @@ mksquashfs          squashfs-tools
 depmod              kmod
 tar                 tar
 cc                  gcc
+c++                 g++
 "
 # Without root, only with these does an image keep its files' owners.
 [ "$(id -u)" = 0 ] || programs+="

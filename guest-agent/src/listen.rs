@@ -103,3 +103,25 @@ fn bind_stream(family: AddressFamily, address: &dyn SockaddrLike) -> io::Result<
     bind(socket.as_raw_fd(), address)?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_is_not_the_host_is_closed_unread() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = Listener { host_only: true, ..Listener::bind(&Address::Unix(path.clone())).unwrap() };
+        let mut stranger = UnixStream::connect(&path).unwrap();
+        // Whoever has no vsock address is no host.
+        let closed = tokio::task::spawn_blocking(move || stranger.read(&mut [0]));
+        tokio::select! {
+            accepted = listener.accept() => panic!("{accepted:?}"),
+            read = closed => assert_eq!(read.unwrap().unwrap(), 0),
+        }
+    }
+}

@@ -11,6 +11,8 @@ use std::time::Duration;
 use firstlight_protocol::codec::CodecError;
 use firstlight_protocol::frame::{FrameError, Header};
 use firstlight_protocol::message::Kind;
+use nix::errno::Errno;
+use nix::sys::uio::writev;
 use tokio::io::Interest;
 use tokio::time::{Instant, timeout_at};
 
@@ -63,7 +65,31 @@ impl Socket {
     }
 
     async fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.async_io(Interest::WRITABLE, |socket| Ok(nix::sys::uio::writev(socket, parts)?)).await
+        let write = |socket: &OwnedFd| match writev(socket, parts) {
+            Err(Errno::ENOMEM) => {
+                write_as_fits(socket, parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
+            }
+            written => written,
+        };
+        self.0.async_io(Interest::WRITABLE, |socket| Ok(write(socket)?)).await
+    }
+}
+
+/// The least that is written at once: a page, which the kernel can always find.
+const SMALLEST_WRITE: usize = 4096;
+
+/// Writes what fits in the kernel's memory. A vsock wants each packet's bytes in one piece, of which a guest whose memory is full of cached
+/// files has no large ones left; the write then fails with `ENOMEM`, where half of it may do.
+///
+/// # Errors
+/// As `write(2)`; `ENOMEM` when there is not even room for a page.
+pub fn write_as_fits(socket: &OwnedFd, bytes: &[u8]) -> Result<usize, Errno> {
+    let mut length = bytes.len();
+    loop {
+        match nix::unistd::write(socket, &bytes[..length]) {
+            Err(Errno::ENOMEM) if length > SMALLEST_WRITE => length = (length / 2).max(SMALLEST_WRITE),
+            written => return written,
+        }
     }
 }
 

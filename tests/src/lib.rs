@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this crate is test code")]
 
+pub mod agent_suite;
 pub mod disk;
 pub mod follow;
 pub mod host_process;

@@ -13,6 +13,9 @@ use firstlight_tests::{Lab, Vm, disk};
 /// Only a failing test waits this long for something it looks for again and again.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a reader stands still.
+const STANDSTILL: Duration = Duration::from_secs(30);
+
 const MIB: usize = 1 << 20;
 
 /// A tree with one of everything that a copy keeps.
@@ -222,6 +225,29 @@ fn files_are_looked_at_and_renamed_and_errors_name_them() {
     let stopped = lab.host_ctl(&["cp", "/etc/hostname", "names:/tmp/x"]);
     assert_eq!(stopped.code(), 4, "{}", stopped.stderr);
     assert!(stopped.stderr.contains("stopped"), "{}", stopped.stderr);
+}
+
+#[test]
+fn a_reader_that_stands_still_for_half_a_minute_holds_up_nobody_and_loses_nothing() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = lab.start("still", &["--memory", "512M", "--", "sleep", "1000"]);
+    let _ = vm.sh("seq 1 10000000 | head -c 60000000 >/large");
+    let back = lab.path("large");
+    let reader = lab.command(&["cp", "still:/large", back.to_str().unwrap()]).spawn().unwrap();
+    let signal = |name: &str| {
+        let pid = reader.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let stopped = Instant::now();
+    while stopped.elapsed() < STANDSTILL {
+        assert_eq!(vm.sh("echo here"), "here\n");
+    }
+    assert!(!back.exists());
+    signal("-CONT");
+    let _ = finish(reader).ok();
+    let md5 = Command::new("md5sum").stdin(fs::File::open(&back).unwrap()).output().unwrap();
+    assert_eq!(vm.sh("md5sum </large"), String::from_utf8(md5.stdout).unwrap());
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | [`network`] | bytes cross the network; addresses and names are set |
 //! | [`sentinels`] | what a program prints is never believed |
 //! | [`agent`] | exec, the agent's death, and boots without one |
+//! | [`agent_suite`] | what an agent does everywhere: the suite that also runs without a VM |
 //! | [`batch`] | batch, probe, stats, health, `inspect --live` |
 //! | [`files`] | files into a VM and out of it, and copies that end too early |
 //! | [`forward`] | connections carried into the guest, out of it, and to whatever listens there |
@@ -21,6 +22,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod agent;
+mod agent_suite;
 mod batch;
 mod boot;
 mod failure;

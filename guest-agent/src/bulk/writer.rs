@@ -3,10 +3,9 @@
 use std::os::fd::OwnedFd;
 
 use nix::poll::PollFlags;
-use nix::unistd::write;
 
 use super::Waiting;
-use crate::wire::WireError;
+use crate::wire::{WireError, write_as_fits};
 
 /// The sending end of a copy. A file's bytes are read into a batch and written from there: `sendfile(2)` would save that
 /// one copy of them, but takes them through a pipe page by page, which makes a packet of each on a vsock.
@@ -27,7 +26,7 @@ impl BulkWriter {
     pub fn write(&mut self, batch: &[u8]) -> bool {
         let mut rest = batch;
         while !rest.is_empty() {
-            match self.socket.until(PollFlags::POLLOUT, "write", |socket| write(socket, rest)) {
+            match self.socket.until(PollFlags::POLLOUT, "write", |socket| write_as_fits(socket, rest)) {
                 Ok(written) => rest = &rest[written..],
                 Err(error) => {
                     self.broken = Some(error);

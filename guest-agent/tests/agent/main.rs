@@ -2,6 +2,7 @@
 //!
 //! | module | subject |
 //! | --- | --- |
+//! | [`everywhere`] | the cases that also run in a VM |
 //! | [`hello`] | readiness, tokens, versions, too many connections |
 //! | [`requests`] | ping, status, events, shutdown |
 //! | [`batch`] | many operations in one frame |
@@ -23,6 +24,7 @@
 mod batch;
 mod common;
 mod copy;
+mod everywhere;
 mod exec;
 mod files;
 mod forward;
