@@ -41,6 +41,9 @@ const BLOCK: usize = 256 << 10;
 /// Questions asked to measure latency.
 const QUESTIONS: usize = 2000;
 
+/// Bytes of each copy that runs meanwhile, again and again. The guest holds a few of them in memory.
+const COPIED: usize = 64 << 20;
+
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 fn main() {
@@ -143,8 +146,9 @@ async fn latency(lab: &Lab, vm: &Vm<'_>) {
     let client = Client::new(Connection::open(&address, &token, deadline).await.unwrap());
     println!("agent, idle: {} KiB resident", resident(vm));
     questions(&client, "alone").await;
-    let _ = vm.sh("head -c 200000000 /dev/zero >/tmp/big");
-    let source = lab.path("source");
+    let _ = vm.sh(&format!("head -c {COPIED} /dev/zero >/tmp/big"));
+    let source = lab.path("copied");
+    std::fs::write(&source, vec![b'x'; COPIED]).unwrap();
     let mut copies: Vec<Child> = (0..4).map(|number| repeated_copy(lab, &source, number)).collect();
     // The copies are under way once their files show up in the guest or their bytes on the host.
     while !vm.sh("ls -A /tmp").contains("copy") {}
@@ -161,7 +165,7 @@ async fn latency(lab: &Lab, vm: &Vm<'_>) {
 fn repeated_copy(lab: &Lab, source: &Path, number: usize) -> Child {
     let host_ctl = lab.command(&[]);
     let (program, here) = (host_ctl.get_program().to_str().unwrap(), lab.path(&format!("copy{number}")));
-    let copy = if number % 2 == 0 {
+    let copy = if number.is_multiple_of(2) {
         format!("{program} cp {} measured:/tmp/copy{number}", source.display())
     } else {
         format!("{program} cp measured:/tmp/big {}", here.display())
