@@ -3,10 +3,14 @@
 //! [`boot`] reads as the boot does: get ready, read the boot spec, plan, run the plan, supervise, tear down. Nothing
 //! returns from here to the kernel: whatever fails ends in a FATAL sentinel, or in a plain line where there is no key to
 //! sign one yet, and in power-off.
+//!
+//! As any other process this binary is a worker of init's, by its first argument: see [`headers`].
 
 mod console;
+mod delete;
 mod driver;
 mod error;
+mod headers;
 mod plan;
 mod report;
 mod spec_source;
@@ -16,9 +20,11 @@ mod sys;
 mod teardown;
 mod wait;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use firstlight_protocol::boot_spec::OnFatal;
+use firstlight_protocol::headers::{State, Status};
 use firstlight_protocol::module_manifest::ModuleManifest;
 
 use driver::{Driver, Failure};
@@ -28,14 +34,25 @@ use stage::{Context, agent, devices::Devices, early, in_root, modules};
 use supervise::{Ending, Remains, Supervisor};
 use wait::Flag;
 
-fn main() {
+fn main() -> ExitCode {
     if std::process::id() != 1 {
-        return console::say("this is a virtual machine's init; it does nothing unless it is process 1");
+        return worker();
     }
     if let Err(fault) = boot() {
         console::say(&fault.to_string());
     }
     teardown::power_off()
+}
+
+/// What this binary does for init in a process of its own.
+fn worker() -> ExitCode {
+    // Lossy: what is no UTF-8 is no option either.
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    if arguments.next().as_deref() == Some(headers::COMMAND) {
+        return headers::run(arguments);
+    }
+    console::say("this is a virtual machine's init; it does nothing unless it is process 1");
+    ExitCode::FAILURE
 }
 
 /// The boot. Comes back only when it fails before there is a boot spec, and with it a key for sentinels.
@@ -92,6 +109,10 @@ fn start(
 ) -> Result<Supervisor, Failure> {
     let spec = &context.spec;
     let plan = plan::plan(spec, manifest, context.devices.transports()).map_err(Failure::of("plan"))?;
+    if spec.headers.is_some() {
+        // Before the root is switched, so that a program that looks finds the file. Without it init still tells the host.
+        let _ = headers::announce(&Status::of(State::Pending));
+    }
     let agent = spec.agent.as_ref().map(|_| agent::open_executable(&context.initramfs));
     let agent = agent.transpose().map_err(Failure::of("agent"))?;
     let driver = Driver::start(plan, Arc::clone(context), reporter.clone());

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | host → init, at boot | [`boot_spec`] |
 //! | host → init, packed beside the kernel modules | [`module_manifest`] |
+//! | host → guest, on a disk of its own; guest → its programs, in a file | [`headers`] |
 //! | init → host, over serial and vsock | [`sentinel`] |
 //! | host → init, back over the vsock event stream | [`init_command`] |
 //! | init → agent, over an inherited descriptor | [`agent_config`] |
@@ -17,6 +18,7 @@ pub mod agent_config;
 pub mod boot_spec;
 pub mod codec;
 pub mod frame;
+pub mod headers;
 pub mod hex;
 pub mod init_command;
 pub mod lifecycle;

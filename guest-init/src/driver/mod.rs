@@ -41,8 +41,16 @@ impl Failure {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Turn {
     pub(crate) stage: usize,
-    pub(crate) is_agent: bool,
+    pub(crate) process: Process,
     started: u64,
+}
+
+/// A process that the supervisor starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Process {
+    Agent,
+    Program,
+    Headers,
 }
 
 /// The boot while it runs.
@@ -69,11 +77,16 @@ struct State {
 }
 
 fn lane(work: &Work) -> Lane {
+    if process(work).is_some() { Lane::Supervisor } else { Lane::Worker }
+}
+
+/// The process a stage starts, if that is what it does.
+fn process(work: &Work) -> Option<Process> {
     match work {
-        Work::Modules { .. } | Work::Root(_) | Work::Volume { .. } | Work::Network | Work::Identity => {
-            Lane::Worker
-        }
-        Work::Agent | Work::Program => Lane::Supervisor,
+        Work::Modules { .. } | Work::Root(_) | Work::Volume { .. } | Work::Network | Work::Identity => None,
+        Work::Agent => Some(Process::Agent),
+        Work::Program => Some(Process::Program),
+        Work::Headers => Some(Process::Headers),
     }
 }
 
@@ -97,8 +110,8 @@ impl Driver {
             return None;
         }
         let stage = state.schedule.start_next(Lane::Supervisor)?;
-        let is_agent = self.0.plan.stages.get(stage).is_some_and(|stage| stage.work == Work::Agent);
-        Some(Turn { stage, is_agent, started: boot_time() })
+        let process = self.0.plan.stages.get(stage).and_then(|stage| process(&stage.work))?;
+        Some(Turn { stage, process, started: boot_time() })
     }
 
     /// Says that a stage of the supervisor's is done.

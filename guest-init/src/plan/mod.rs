@@ -5,7 +5,7 @@
 //!                          ├──► identity (after a volume    │
 //!                          │     over one of its files) ────┼──► program
 //! modules:vsock ───────────┴──► agent ──────────────────────┤
-//! modules:net ────► network ────────────────────────────────┘
+//! modules:net ────► network ────────────────────────────────┴──► headers
 //! ```
 //!
 //! A stage is left out when there is nothing for it to do. Order comes from the needs alone: the driver starts each
@@ -105,6 +105,8 @@ pub(crate) enum Work {
     Agent,
     /// Start the program.
     Program,
+    /// Start the headers worker.
+    Headers,
 }
 
 /// Plans the boot that `spec` asks for, with the modules of `manifest`, on a machine with these transports.
@@ -143,7 +145,11 @@ pub(crate) fn plan(
     }
     // The launch barrier.
     let everything = (0..stages.0.len()).collect();
-    stages.add("program".into(), Work::Program, everything);
+    let program = stages.add("program".into(), Work::Program, everything);
+    if spec.headers.is_some() {
+        // Behind the barrier: even the start of a process costs time, and the program's is not to be spent on it.
+        stages.add("headers".into(), Work::Headers, vec![program]);
+    }
     Ok(Plan { stages: stages.0 })
 }
 

@@ -42,7 +42,7 @@ pub(super) fn chains(spec: &BootSpec, transports: Transports) -> Chains<'_> {
     let with = |driver| transports.drivers().chain([driver]).collect();
     let mut chains = Chains::default();
     let file_systems = file_systems(spec);
-    if !file_systems.is_empty() {
+    if !file_systems.is_empty() || spec.headers.is_some() {
         chains.block = with("virtio_blk");
     }
     for file_system in file_systems {

@@ -82,6 +82,25 @@ fn waiving_the_agent_takes_it_out_of_the_barrier_and_changes_nothing_else() {
 }
 
 #[test]
+fn headers_come_after_the_program_and_nothing_comes_after_them() {
+    let plan = planned(|document| document["headers"] = serde_json::json!({}));
+    assert!(plan.before("headers").contains("program"));
+    for stage in &plan.stages {
+        assert!(!plan.before(&stage.name).contains("headers"), "{}", stage.name);
+    }
+}
+
+#[test]
+fn the_disk_of_the_headers_has_its_driver_even_where_there_is_no_other_disk() {
+    let plan = planned(|document| {
+        document["root"] = serde_json::json!({ "source": { "initramfs": "/firstlight/root" } });
+        document["headers"] = serde_json::json!({});
+    });
+    let Work::Modules { names, .. } = &plan.stage("modules:block").work else { panic!() };
+    assert!(names.iter().any(|name| name == "virtio_blk"), "{names:?}");
+}
+
+#[test]
 fn a_volume_over_etc_comes_before_identity_and_others_do_not() {
     for (target, before) in [("/etc", true), ("/etc/", true), ("//etc/./", true), ("/etcetera", false)] {
         let plan = planned(|document| document["volumes"] = serde_json::json!([volume(0, target)]));

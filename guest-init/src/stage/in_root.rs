@@ -27,7 +27,7 @@ pub(crate) fn root_of_process() -> Result<OwnedFd, CallError> {
 /// [`MountError`], which names the whole path.
 pub(crate) fn directory_in_root(root: &OwnedFd, path: &str) -> Result<OwnedFd, MountError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let open = || open_in_root(root, path, flags).map_err(CallError::on("open the mount point", path));
+    let open = || open_in_root(root, path, flags).map_err(CallError::on("open the directory", path));
     match open_in_root(root, path, flags) {
         Err(Errno::ENOENT) => {}
         Ok(directory) => return Ok(directory),
@@ -38,7 +38,7 @@ pub(crate) fn directory_in_root(root: &OwnedFd, path: &str) -> Result<OwnedFd, M
     match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
         Ok(()) | Err(Errno::EEXIST) => Ok(open()?),
         Err(Errno::EROFS) => Err(MountError::NoMountPoint { path: path.to_owned() }),
-        Err(errno) => Err(CallError::on("make the mount point", path)(errno).into()),
+        Err(errno) => Err(CallError::on("make the directory", path)(errno).into()),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The stages of the boot. Each takes what the plan decided and does it, by system calls alone.
 //!
-//! `agent` and `program` only prepare what the supervisor then starts: processes belong to one thread, the one that
+//! `agent`, `program` and `headers` only prepare what the supervisor then starts: processes belong to one thread, the one that
 //! reaps them.
 
 pub(crate) mod agent;
 pub(crate) mod cgroup;
 pub(crate) mod devices;
 pub(crate) mod early;
+pub(crate) mod headers;
 pub(crate) mod identity;
 pub(crate) mod in_root;
 pub(crate) mod modules;
@@ -61,6 +62,6 @@ pub(crate) fn perform(work: &Work, context: &Context) -> Result<Done, Fault> {
         Work::Network => Ok(network::configure(context).map(|()| Done::default())?),
         Work::Identity => Ok(identity::establish(&context.spec)?),
         // The supervisor's.
-        Work::Agent | Work::Program => Ok(Done::default()),
+        Work::Agent | Work::Program | Work::Headers => Ok(Done::default()),
     }
 }

@@ -4,24 +4,20 @@
 //! what makes `pivot_root(2)` work in the containers of the guest, which refuses a process whose root is the
 //! initramfs itself.
 
-use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, chdir, chroot, unlinkat};
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, chroot};
 
 use super::Context;
 use super::early::MOVED;
 use super::in_root::{directory_in_root, through_proc};
 use super::mounts::{MountError, perform};
+use crate::delete::delete_contents;
 use crate::error::CallError;
 use crate::plan::{Mount, NEW_ROOT, OLD_ROOT_DIRECTORIES};
-
-/// Directories inside directories that [`free_initramfs`] goes down, so that no archive can exhaust the stack.
-const MAX_DEPTH: u32 = 32;
 
 /// Mounts the root as planned and makes it the root of this process, all threads included.
 ///
@@ -56,7 +52,6 @@ fn move_mount(from: &str, to: &str) -> nix::Result<()> {
 ///
 /// What cannot be deleted is left: it costs memory and nothing else.
 pub(crate) fn free_initramfs(initramfs: &OwnedFd, keep: Option<&str>) {
-    let Ok(device) = fstat(initramfs).map(|stat| stat.st_dev) else { return };
     let mut kept: Vec<&str> = OLD_ROOT_DIRECTORIES.iter().map(|path| path.trim_start_matches('/')).collect();
     if let Some(keep) = keep {
         let keep = keep.trim_matches('/');
@@ -65,44 +60,7 @@ pub(crate) fn free_initramfs(initramfs: &OwnedFd, keep: Option<&str>) {
         }
         kept.push(keep);
     }
-    let _ = delete_below(initramfs, "", &kept, device, MAX_DEPTH);
-}
-
-/// Deletes what is in `directory`, whose path in the initramfs is `path`, on this file system and not kept.
-fn delete_below(directory: &OwnedFd, path: &str, kept: &[&str], device: u64, depth: u32) -> nix::Result<()> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let mut entries = nix::dir::Dir::openat(directory, ".", flags, Mode::empty())?;
-    let names: Vec<CString> = entries.iter().flatten().map(|entry| entry.file_name().to_owned()).collect();
-    for name in names {
-        let Ok(text) = name.to_str() else { continue };
-        let inside = if path.is_empty() { text.to_owned() } else { format!("{path}/{text}") };
-        if text == "." || text == ".." || kept.contains(&inside.as_str()) {
-            continue;
-        }
-        let stat = fstatat(directory, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        if stat.st_dev != device {
-            continue;
-        }
-        if is_directory(&stat) && depth > 0 {
-            let below = nix::fcntl::openat(directory, name.as_c_str(), flags, Mode::empty())?;
-            delete_below(&below, &inside, kept, device, depth - 1)?;
-        }
-        delete(directory, &name, &stat)?;
-    }
-    Ok(())
-}
-
-fn is_directory(stat: &FileStat) -> bool {
-    stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
-}
-
-fn delete(directory: &OwnedFd, name: &CStr, stat: &FileStat) -> nix::Result<()> {
-    let how = if is_directory(stat) { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
-    match unlinkat(directory, name, how) {
-        // A directory that keeps something, or on which something is mounted.
-        Ok(()) | Err(Errno::ENOTEMPTY | Errno::EBUSY) => Ok(()),
-        Err(errno) => Err(errno),
-    }
+    let _ = delete_contents(initramfs, &kept);
 }
 
 #[cfg(test)]

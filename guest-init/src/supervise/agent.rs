@@ -17,6 +17,7 @@ use firstlight_protocol::sentinel::{Event, ExitStatus};
 use nix::errno::Errno;
 use nix::unistd::{Pid, read};
 
+use super::words;
 use crate::driver::Turn;
 use crate::error::Fault;
 use crate::stage::agent::{Inheritance, PATH, Started};
@@ -200,11 +201,4 @@ pub(super) struct Stdio<'a> {
 
 fn starting(started: Started, ready_timeout_ms: u32) -> State {
     State::Starting { pid: started.child.pid, started, deadline: Deadline::after_ms(ready_timeout_ms) }
-}
-
-fn words(status: ExitStatus) -> String {
-    match status {
-        ExitStatus::Code(code) => format!("code {code}"),
-        ExitStatus::Signal(signal) => format!("signal {signal}"),
-    }
 }

@@ -5,6 +5,7 @@
 //! nobody else ever waits for a child.
 
 mod agent;
+mod headers;
 mod program;
 mod shell;
 mod signals;
@@ -17,11 +18,11 @@ use std::time::Duration;
 
 use firstlight_protocol::boot_spec::{Mode, RootSource};
 use firstlight_protocol::init_command::InitCommand;
-use firstlight_protocol::sentinel::Event;
+use firstlight_protocol::sentinel::{Event, ExitStatus};
 use nix::unistd::Pid;
 
 use crate::console;
-use crate::driver::{Driver, Failure, Turn};
+use crate::driver::{Driver, Failure, Process, Turn};
 use crate::error::{CallError, Fault};
 use crate::report::{Reporter, spawn};
 use crate::stage::agent::{OutputEnds, prepare};
@@ -68,6 +69,7 @@ pub(crate) struct Supervisor {
     /// The program's ends of the output pipes, until it is started.
     output: Option<OutputEnds>,
     program: Option<program::Keeper>,
+    headers: Option<headers::Keeper>,
     stop: Stop,
     /// For the program when there is no agent, and for the agent's own messages.
     console: File,
@@ -97,6 +99,7 @@ impl Supervisor {
             agent: None,
             output: None,
             program: None,
+            headers: None,
             stop: Stop::default(),
         })
     }
@@ -152,7 +155,24 @@ impl Supervisor {
 
     /// Does a stage that starts a process.
     fn start(&mut self, turn: Turn) -> Result<(), Fault> {
-        if turn.is_agent { self.start_agent(turn) } else { self.start_program(turn) }
+        match turn.process {
+            Process::Agent => self.start_agent(turn),
+            Process::Program => self.start_program(turn),
+            Process::Headers => {
+                self.start_headers(turn);
+                Ok(())
+            }
+        }
+    }
+
+    /// Nothing waits for the worker, and the boot does not fail for it.
+    fn start_headers(&mut self, turn: Turn) {
+        if let Some(headers) = &self.context.spec.headers {
+            let (keeper, event) = headers::Keeper::start(headers, self.null.as_fd(), self.console.as_fd());
+            self.headers = keeper;
+            self.reporter.emit(event);
+        }
+        self.driver.complete_turn(turn);
     }
 
     fn start_agent(&mut self, turn: Turn) -> Result<(), Fault> {
@@ -316,11 +336,15 @@ impl Supervisor {
         }
     }
 
-    /// Reaps whatever has ended: the program, the agent, and the orphans of both.
+    /// Reaps whatever has ended: the program, the agent, the headers worker, and the orphans of all.
     fn reap(&mut self) -> Result<(), Failure> {
         while let Some((pid, status)) = sys::reap() {
             if let Some(program) = &mut self.program {
                 program.reaped(pid, status);
+            }
+            if let Some(event) = self.headers.as_ref().and_then(|headers| headers.on_exit(pid, status)) {
+                self.headers = None;
+                self.reporter.emit(event);
             }
             if let Some(agent) = &mut self.agent {
                 let (event, news) = agent.on_exit(pid, status);
@@ -341,4 +365,12 @@ struct Ready {
     wake: bool,
     agent: bool,
     program: bool,
+}
+
+/// How a process ended, in words.
+fn words(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("code {code}"),
+        ExitStatus::Signal(signal) => format!("signal {signal}"),
+    }
 }

@@ -57,6 +57,28 @@ fn exit_status(status: i32) -> ExitStatus {
     }
 }
 
+/// Has this process run only when nothing else wants the processor or the disk, and end first when memory runs out.
+/// Source: `sched(7)`, `ioprio_set(2)`, `proc_pid_oom_score_adj(5)`.
+///
+/// # Errors
+/// Those of the calls; each is allowed to every process.
+pub(crate) fn run_when_idle() -> nix::Result<()> {
+    /// Source: `linux/ioprio.h`, which the C library does not bring.
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_IDLE: libc::c_int = 3 << 13;
+    const LOWEST_NICE: libc::c_int = 19;
+    // SAFETY: an all-zero sched_param is valid, and its priority the only one SCHED_IDLE has.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live sched_param, which the call only reads.
+    Errno::result(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) })?;
+    // Where something makes it an ordinary process again, it is still the least of them.
+    // SAFETY: setpriority takes integers.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LOWEST_NICE) })?;
+    // SAFETY: ioprio_set takes integers.
+    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE) })?;
+    std::fs::write("/proc/self/oom_score_adj", "1000").map_err(|error| crate::error::io_errno(&error))
+}
+
 /// A descriptor that becomes readable when process `pid` ends. Source: `pidfd_open(2)`.
 ///
 /// # Errors

@@ -85,6 +85,9 @@ pub struct BootSpec {
     pub agent: Option<Agent>,
     /// What the VM exists to run.
     pub program: Program,
+    /// Kernel headers to install beside the program; nothing waits for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Headers>,
     /// How to boot.
     #[serde(default)]
     pub boot: BootOptions,
@@ -102,6 +105,18 @@ pub struct Agent {
     /// How long init waits for readiness before the boot fails, in milliseconds.
     #[serde(default = "default_ready_timeout")]
     pub ready_timeout_ms: u32,
+}
+
+/// Kernel headers, from a bundle on a disk of their own (see [`crate::headers`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Headers {
+    /// The disk's virtio serial.
+    #[serde(default = "default_headers_serial")]
+    pub serial: String,
+    /// Whether directories of `/lib/modules` for other kernels are covered by empty ones until power-off.
+    #[serde(default)]
+    pub mask_others: bool,
 }
 
 /// How init runs the boot.
@@ -152,6 +167,10 @@ pub enum OnFatal {
     PowerOff,
     /// Run `/bin/sh` on the console, then power off.
     Shell,
+}
+
+fn default_headers_serial() -> String {
+    crate::headers::SERIAL.to_owned()
 }
 
 fn default_agent_port() -> u32 {

@@ -58,6 +58,7 @@ fn a_full_document_survives_json() {
     document["agent"] = serde_json::json!({ "token": "11".repeat(32) });
     document["program"]["rlimits"] =
         serde_json::json!([{ "resource": "nofile", "soft": 1024, "hard": null }]);
+    document["headers"] = serde_json::json!({ "serial": "headers", "mask_others": true });
     document["boot"] = serde_json::json!({ "stages": "serial", "on_fatal": "shell" });
     let spec = parse(&document).unwrap();
     assert_eq!(BootSpec::from_json(spec.to_json().as_bytes()), Ok(spec));
@@ -91,7 +92,7 @@ fn a_field_of_the_wrong_kind_is_named_with_its_path() {
 
 #[test]
 fn what_types_cannot_say_is_refused_by_name() {
-    let cases: [(&str, serde_json::Value, &str); 9] = [
+    let cases: [(&str, serde_json::Value, &str); 10] = [
         ("/hostname", "-x".into(), "hostname"),
         ("/program/argv", serde_json::json!([]), "program.argv"),
         ("/program/argv", serde_json::json!(["a", "b\0"]), "program.argv[1]"),
@@ -99,6 +100,7 @@ fn what_types_cannot_say_is_refused_by_name() {
         ("/program/cwd", "/a/../b".into(), "program.cwd"),
         ("/program/stop_signal", 65.into(), "program.stop_signal"),
         ("/root/upper", "direct".into(), "root.upper"),
+        ("/headers", serde_json::json!({ "serial": "" }), "headers.serial"),
         ("/boot", serde_json::json!({ "modules": ["../x"] }), "boot.modules[0]"),
         (
             "/volumes",

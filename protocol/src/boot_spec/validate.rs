@@ -16,6 +16,9 @@ pub(super) fn validate(spec: &BootSpec) -> Result<(), BootSpecError> {
     volumes(spec)?;
     network(spec)?;
     program(spec)?;
+    if let Some(headers) = &spec.headers {
+        serial(&headers.serial, || "headers.serial".into())?;
+    }
     for (index, module) in spec.boot.modules.iter().enumerate() {
         check(is_module_name(module), || format!("boot.modules[{index}]"), "not a module name")?;
     }
