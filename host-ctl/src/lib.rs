@@ -9,6 +9,7 @@ pub mod clock;
 pub mod copy;
 pub mod driver;
 pub mod forward;
+pub mod headers;
 pub mod image;
 pub mod log;
 pub mod monitor;

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 
 use firstlight_initramfs::archive::ROOT_PATH;
 use firstlight_protocol::boot_spec::{
-    self, Agent, BootSpec, Cidr, Disk, Dns, FileSystem, Interface, Mac, Network, Root, RootSource, RootUpper,
-    Volume,
+    self, Agent, BootSpec, Cidr, Disk, Dns, FileSystem, Headers, Interface, Mac, Network, Root, RootSource,
+    RootUpper, Volume,
 };
-use firstlight_protocol::port;
+use firstlight_protocol::{headers, port};
 
 use super::Secrets;
 use crate::vm::VmSpec;
@@ -48,6 +48,10 @@ pub fn boot_spec(vm: &VmSpec, secrets: &Secrets) -> BootSpec {
             ready_timeout_ms: READY_TIMEOUT_MS,
         }),
         program: vm.program.clone(),
+        headers: vm.headers.as_ref().map(|headers| Headers {
+            serial: headers::SERIAL.into(),
+            mask_others: headers.mask_others,
+        }),
         boot: vm.boot.clone(),
     }
 }
@@ -118,7 +122,7 @@ mod tests {
     use firstlight_protocol::boot_spec::VolumeMode;
 
     use super::*;
-    use crate::vm::spec::VolumeSpec;
+    use crate::vm::spec::{HeadersSpec, VolumeSpec};
     use crate::vm::spec::tests::spec;
 
     fn boot(vm: &VmSpec) -> BootSpec {
@@ -141,6 +145,7 @@ mod tests {
         vm.root = RootSpec::Image { path: "/r.img".into(), file_system: FileSystem::Squashfs };
         vm.upper = UpperSpec::Disk("/u.img".into());
         vm.network = NetworkSpec::None;
+        vm.headers = Some(HeadersSpec { bundle: "/h.tar.gz".into(), mask_others: false });
         for (image, file_system) in [("/missing.img", None), ("/data.img", Some(FileSystem::Ext4))] {
             let required = file_system.is_some();
             let target = format!("/mnt{image}");
@@ -156,10 +161,12 @@ mod tests {
         let host = super::super::Host { kernel_vsock: true, tsc_khz: None };
         let machine = super::super::machine::machine(&vm, &Secrets::random().unwrap(), &host).unwrap();
         let serials: Vec<&str> = machine.disks.iter().map(|disk| disk.serial.as_str()).collect();
-        assert_eq!(serials, ["root", "upper", "vol1"]);
+        assert_eq!(serials, ["root", "upper", "vol1", "headers"]);
         assert_eq!(boot.volumes[1].disk.serial, "vol1");
+        assert_eq!(boot.headers.unwrap().serial, "headers");
         assert!(!boot.volumes[0].required);
         assert!(machine.disks[0].read_only && !machine.disks[1].read_only && machine.disks[2].read_only);
+        assert!(machine.disks[3].read_only);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub fn modules(vm: &VmSpec) -> Vec<&str> {
     };
     let file_systems = root.into_iter().chain(vm.volumes.iter().filter_map(|volume| volume.file_system));
     let file_systems: Vec<&str> = file_systems.map(FileSystem::name).collect();
-    if !file_systems.is_empty() {
+    if !file_systems.is_empty() || vm.headers.is_some() {
         modules.push("virtio_blk");
     }
     modules.extend(file_systems);

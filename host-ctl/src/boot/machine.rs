@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use firstlight_protocol::boot_spec::{FileSystem, VolumeMode};
+use firstlight_protocol::headers;
 
 use super::guest::{ROOT_SERIAL, UPPER_SERIAL, USER_MAC, volume_serial};
 use super::{Host, Secrets};
@@ -81,6 +82,10 @@ fn disks(vm: &VmSpec) -> Vec<DiskConfig> {
         if volume.file_system.is_some() {
             add(&volume.image, volume_serial(index), read_only);
         }
+    }
+    if let Some(headers) = &vm.headers {
+        // A disk and no part of the initramfs: what is read of it can leave the guest's memory again.
+        add(&headers.bundle, headers::SERIAL.into(), true);
     }
     disks
 }

@@ -13,6 +13,7 @@ mod file;
 mod forward;
 mod guest;
 mod health;
+mod headers;
 mod inspect;
 mod kill;
 mod last_known;
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Resume(pause::Resume),
     Rm(rm::Rm),
     BootChart(boot_chart::BootChart),
+    #[command(subcommand)]
+    Headers(headers::Headers),
     Metrics(metrics::Metrics),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
@@ -107,6 +110,7 @@ impl Command {
             Command::Resume(resume) => resume.run(context).await.map(done),
             Command::Rm(rm) => rm.run(context).await.map(done),
             Command::BootChart(chart) => chart.run(context).await.map(done),
+            Command::Headers(headers) => headers.run(context).map(done),
             Command::Metrics(metrics) => metrics.run(context).map(done),
             Command::Doctor(doctor) => doctor.run(context).await.map(done),
             Command::Completion(completion) => completion.run().map(done),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use firstlight_host_ctl::vm::{Store, VmDir, VmView};
+use firstlight_protocol::headers::State;
 use tokio::time::timeout;
 
 use super::session;
@@ -21,7 +22,7 @@ pub(crate) struct Wait {
     /// A name, or the unique beginning of an id
     name: String,
 
-    /// initializing, running, paused, stopping, stopped, failed, agent-ready or exit; may be repeated
+    /// initializing, running, paused, stopping, stopped, failed, agent-ready, headers or exit; may be repeated
     #[arg(long = "for", value_name = "CONDITION")]
     conditions: Vec<Condition>,
 
@@ -122,6 +123,16 @@ pub(crate) async fn reach(vm: &VmDir, mut goal: Goal) -> Result<VmView, Failure>
     }
 }
 
+/// Why a goal that headers are part of cannot be reached, where that is for their sake.
+fn headers_reason(goal: &Goal, view: &VmView) -> Option<String> {
+    if !goal.open.contains(&Condition::Headers) {
+        return None;
+    }
+    let Some(headers) = &view.headers else { return Some(" and was given no kernel headers".to_owned()) };
+    let reason = headers.reason.as_deref().filter(|_| headers.state == State::Failed)?;
+    Some(format!(" (headers: {})", output::text::printable(reason)))
+}
+
 fn never(goal: &Goal, view: &VmView) -> Failure {
     let (vm, state) = (&view.name, view.state.name());
     let reason = match &view.failure {
@@ -129,7 +140,7 @@ fn never(goal: &Goal, view: &VmView) -> Failure {
         None if view.skip_guest_agent && goal.open.contains(&Condition::AgentReady) => {
             " and was booted without an agent".to_owned()
         }
-        None => String::new(),
+        None => headers_reason(goal, view).unwrap_or_default(),
     };
     Failure::new(Code::WrongState, format!("{vm} is {state}{reason}: {} cannot come any more", goal.names()))
         .of_vm(vm)

@@ -9,6 +9,7 @@
 
 pub mod draft;
 pub mod fold;
+pub mod headers_view;
 pub mod id;
 pub mod journal;
 pub mod lock;
@@ -22,6 +23,7 @@ pub mod vm_dir;
 
 pub use draft::Draft;
 pub use fold::Fold;
+pub use headers_view::HeadersView;
 pub use id::VmId;
 pub use journal::Journal;
 pub use process::ProcessId;

@@ -69,6 +69,9 @@ pub struct VmSpec {
     /// Further file systems.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeSpec>,
+    /// Kernel headers to install in the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<HeadersSpec>,
     /// The network.
     #[serde(default)]
     pub network: NetworkSpec,
@@ -188,6 +191,17 @@ pub struct VolumeSpec {
     pub required: bool,
 }
 
+/// Kernel headers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadersSpec {
+    /// The bundle, as [`crate::headers::make`] makes it.
+    pub bundle: PathBuf,
+    /// Whether the guest's directories for other kernels' modules are covered until power-off.
+    #[serde(default)]
+    pub mask_others: bool,
+}
+
 fn yes() -> bool {
     true
 }
@@ -253,6 +267,7 @@ impl VmSpec {
             root: RootSpec::default(),
             upper: UpperSpec::default(),
             volumes: Vec::new(),
+            headers: None,
             network: NetworkSpec::default(),
             hostname: None,
             program,

@@ -35,6 +35,7 @@ fn a_spec_survives_text() {
         mode: VolumeMode::Overlay,
         required: false,
     });
+    spec.headers = Some(HeadersSpec { bundle: "/h.tar.gz".into(), mask_others: true });
     spec.network = NetworkSpec::Tap {
         interface: "tap0".into(),
         mac: "52:54:00:12:34:56".parse().unwrap(),

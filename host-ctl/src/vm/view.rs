@@ -8,6 +8,7 @@ use firstlight_protocol::sentinel::{Event, ExitStatus, Sentinel};
 use serde::Serialize;
 
 use super::fold::{Boot, Fold};
+use super::headers_view::HeadersView;
 use super::id::VmId;
 use super::record::Source;
 use super::spec::VmSpec;
@@ -63,6 +64,8 @@ pub struct VmView {
     pub boots: u32,
     /// How often the agent was started again in the latest boot.
     pub agent_restarts: u32,
+    /// How the installation of kernel headers stands, where the VM was given any.
+    pub headers: Option<HeadersView>,
     /// When the latest boot got where, in ms from its origin.
     pub timings: Timings,
     /// The latest boot's events, by sequence number.
@@ -111,6 +114,7 @@ impl VmView {
             started_at: boot.map(|boot| rfc3339(boot.started.wall_ns)),
             boots: fold.boots(),
             agent_restarts: boot.map_or(0, agent_restarts),
+            headers: spec.headers.as_ref().map(|_| HeadersView::of(boot)),
             timings: boot.map(|boot| Timings::of(boot, spec.skip_guest_agent)).unwrap_or_default(),
             events: boot.zip(clock).map(|(boot, clock)| events(boot, &clock)).unwrap_or_default(),
             age_ms: fold.last().map(|last| Stamp::now().ms_since(&last)),

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use firstlight_host_ctl::vm::VmView;
+use firstlight_protocol::headers;
 use firstlight_protocol::lifecycle::State;
 
 /// Something that happens to a VM.
@@ -12,6 +13,8 @@ pub(crate) enum Condition {
     State(Target),
     /// Its agent listens, or did in this boot.
     AgentReady,
+    /// Kernel headers are there: installed, or no need to.
+    Headers,
     /// Its program ended.
     Exit,
 }
@@ -39,7 +42,7 @@ pub(crate) enum Verdict {
 }
 
 /// Every condition by its name.
-const NAMES: [(&str, Condition); 8] = [
+const NAMES: [(&str, Condition); 9] = [
     ("initializing", Condition::State(Target::Initializing)),
     ("running", Condition::State(Target::Running)),
     ("paused", Condition::State(Target::Paused)),
@@ -47,6 +50,7 @@ const NAMES: [(&str, Condition); 8] = [
     ("stopped", Condition::State(Target::Stopped)),
     ("failed", Condition::State(Target::Failed)),
     ("agent-ready", Condition::AgentReady),
+    ("headers", Condition::Headers),
     ("exit", Condition::Exit),
 ];
 
@@ -78,9 +82,19 @@ impl Condition {
             // Waiting for an agent that was waived would never end.
             Condition::AgentReady if view.skip_guest_agent => Verdict::Never,
             Condition::Exit if view.exit.is_some() => Verdict::Met,
+            Condition::Headers => headers_verdict(view),
             Condition::AgentReady | Condition::Exit if view.state.is_final() => Verdict::Never,
             Condition::AgentReady | Condition::Exit => Verdict::Pending,
         }
+    }
+}
+
+/// A VM that was given no headers gets none, and one installation a boot is all there is.
+fn headers_verdict(view: &VmView) -> Verdict {
+    match view.headers.as_ref().map(|headers| headers.state) {
+        Some(headers::State::Ready | headers::State::Skipped) => Verdict::Met,
+        Some(headers::State::Pending | headers::State::Running) if !view.state.is_final() => Verdict::Pending,
+        Some(headers::State::Pending | headers::State::Running | headers::State::Failed) | None => Verdict::Never,
     }
 }
 

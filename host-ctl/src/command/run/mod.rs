@@ -83,6 +83,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH")]
     rootfs: Option<PathBuf>,
 
+    /// Install kernel headers in the guest, beside the program: a bundle that `headers bundle` made
+    #[arg(long, value_name = "BUNDLE")]
+    headers: Option<PathBuf>,
+
+    /// Until power-off, hide the guest's /lib/modules of other kernels; nothing is deleted
+    #[arg(long, requires = "headers")]
+    headers_mask_others: bool,
+
     /// The kernel: a bzImage or an ELF image [default: FIRSTLIGHT_KERNEL, or what `make setup` fetched]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,

@@ -1,8 +1,11 @@
 //! From flags to the spec of a VM: every default is filled in and every file is found before anything starts.
 
+use std::path::Path;
+
 use firstlight_host_ctl::assets::{self, AssetError, Environment, Wanted};
+use firstlight_host_ctl::headers::manifest_of;
 use firstlight_host_ctl::image::{self, ImageError};
-use firstlight_host_ctl::vm::spec::{self, LogLimits, NetworkSpec, RootSpec, VolumeSpec};
+use firstlight_host_ctl::vm::spec::{self, HeadersSpec, LogLimits, NetworkSpec, RootSpec, VolumeSpec};
 use firstlight_host_ctl::vm::{Draft, Store, VmId, VmSpec};
 use firstlight_protocol::boot_spec::{self, Dns, Mac, Program, StageOrder};
 
@@ -34,6 +37,7 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     spec.machine = machine(run.machine);
     spec.accel = accel(run.accel);
     spec.volumes = volumes;
+    spec.headers = run.headers.as_deref().map(|bundle| headers(bundle, run)).transpose()?;
     spec.network = network(&run.net, id)?;
     spec.hostname = hostname(&name);
     spec.boot.stages = stages(run.stages);
@@ -84,12 +88,20 @@ fn volume(volume: &Volume) -> Result<VolumeSpec, Failure> {
     Ok(VolumeSpec { image, file_system, target, mode: volume.mode, required })
 }
 
+/// Takes a file that is no bundle for a mistake. One for another kernel the guest will tell from its own.
+fn headers(bundle: &Path, run: &Run) -> Result<HeadersSpec, Failure> {
+    let missing = |error| Failure::usage(format!("headers {}: {error}", bundle.display()));
+    let bundle = bundle.canonicalize().map_err(missing)?;
+    manifest_of(&bundle)?;
+    Ok(HeadersSpec { bundle, mask_others: run.headers_mask_others })
+}
+
 fn network(net: &Net, id: VmId) -> Result<NetworkSpec, Failure> {
     Ok(match net {
         Net::None => NetworkSpec::None,
         Net::User => NetworkSpec::User,
         Net::Tap(tap) => {
-            let path = std::path::Path::new("/sys/class/net").join(&tap.interface);
+            let path = Path::new("/sys/class/net").join(&tap.interface);
             if !path.exists() {
                 let name = &tap.interface;
                 return Err(Failure::usage(format!("there is no network device {name}")).hint(format!(
