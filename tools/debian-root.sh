@@ -1,11 +1,15 @@
 #!/bin/bash
 # Makes a Debian root file system as an ext4 image in the cache, unless it is there, and prints its path.
 #
-#   tools/debian-root.sh [SUITE]     default: this Debian's own, or Debian stable elsewhere
+#   tools/debian-root.sh [--compiler] [SUITE]     default: this Debian's own, or Debian stable elsewhere
+#
+# With --compiler the image can build kernel modules against headers.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
 packages=iproute2
+# Beside the compiler: objtool of a kernel's headers is linked to libelf, and insmod is kmod's.
+compiler_packages=gcc,make,libc6-dev,libelf1,kmod
 # Sparse: an image holds what it is filled with.
 size=2G
 
@@ -42,15 +46,21 @@ make_image() {
 
 main() {
     # `work` is global: the trap runs when this function's own variables are gone.
-    local suite=${1:-$(this_suite)} image
-    image=$cache/rootfs/debian-$suite.ext4
+    local suite image variant=
+    if [ "${1:-}" = --compiler ]; then
+        variant=-compiler
+        packages+=,$compiler_packages
+        shift
+    fi
+    suite=${1:-$(this_suite)}
+    image=$cache/rootfs/debian-$suite$variant.ext4
     mkdir -p "$cache/rootfs"
     exec 9>"$cache/rootfs/lock"
     flock --wait 1800 9 || die "another process has been making a root file system for half an hour" \
         "end the holder of $cache/rootfs/lock, then try again"
     # What the image was made of is kept beside it: an image of an older recipe is made anew.
     if [ ! -e "$image" ] || [ "$(cat "$image.recipe" 2>/dev/null)" != "$packages $size" ]; then
-        say "making a Debian $suite root file system (once; about half a minute)"
+        say "making a Debian $suite$variant root file system (once; about half a minute)"
         work=$(partial_directory "$cache/rootfs")
         trap 'rm -rf "$work"' EXIT
         make_image "$suite" "$work" || die "cannot make a Debian $suite root file system" \

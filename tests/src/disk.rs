@@ -57,8 +57,28 @@ fn copy_busybox(to: &Path) {
 #[track_caller]
 #[must_use]
 pub fn debian() -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/debian-root.sh");
-    let output = Command::new(script).output().unwrap();
+    tool("debian-root.sh", &[]).remove(0)
+}
+
+/// The same with a compiler.
+#[track_caller]
+#[must_use]
+pub fn debian_with_compiler() -> PathBuf {
+    tool("debian-root.sh", &["--compiler"]).remove(0)
+}
+
+/// The packages with the headers of the kernel that VMs run.
+#[track_caller]
+#[must_use]
+pub fn headers_packages() -> Vec<PathBuf> {
+    tool("headers.sh", &[])
+}
+
+/// Runs a script that provides files, and gives their paths.
+#[track_caller]
+fn tool(name: &str, args: &[&str]) -> Vec<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools").join(name);
+    let output = Command::new(script).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
+    String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect()
 }

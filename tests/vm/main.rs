@@ -7,6 +7,7 @@
 //! | [`failure`] | bad input and failed boots: one clear error, nothing left behind |
 //! | [`volumes`] | modes, required and optional, durability, a volume over `/etc` |
 //! | [`network`] | bytes cross the network; addresses and names are set |
+//! | [`headers`] | kernel headers: installed whole or not at all, built against, and in nobody's way |
 //! | [`sentinels`] | what a program prints is never believed |
 //! | [`agent`] | exec, the agent's death, and boots without one |
 //! | [`agent_suite`] | what an agent does everywhere: the suite that also runs without a VM |
@@ -28,6 +29,7 @@ mod boot;
 mod failure;
 mod files;
 mod forward;
+mod headers;
 mod network;
 mod program;
 mod recovery;
