@@ -48,10 +48,10 @@ pub fn boot_spec(vm: &VmSpec, secrets: &Secrets) -> BootSpec {
             ready_timeout_ms: READY_TIMEOUT_MS,
         }),
         program: vm.program.clone(),
-        headers: vm.headers.as_ref().map(|headers| Headers {
-            serial: headers::SERIAL.into(),
-            mask_others: headers.mask_others,
-        }),
+        headers: vm
+            .headers
+            .as_ref()
+            .map(|headers| Headers { serial: headers::SERIAL.into(), mask_others: headers.mask_others }),
         boot: vm.boot.clone(),
     }
 }
@@ -122,8 +122,8 @@ mod tests {
     use firstlight_protocol::boot_spec::VolumeMode;
 
     use super::*;
-    use crate::vm::spec::{HeadersSpec, VolumeSpec};
     use crate::vm::spec::tests::spec;
+    use crate::vm::spec::{HeadersSpec, VolumeSpec};
 
     fn boot(vm: &VmSpec) -> BootSpec {
         let boot = boot_spec(vm, &Secrets::random().unwrap());

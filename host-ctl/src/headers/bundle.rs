@@ -103,8 +103,7 @@ fn size(kind: &Kind) -> u64 {
 fn manifest_member(manifest: &Manifest) -> io::Result<Vec<u8>> {
     let text = manifest.to_json();
     let size = text.len() as u64;
-    let entry =
-        Entry { path: MANIFEST_NAME.into(), mtime: 0, kind: Kind::File { size, executable: false } };
+    let entry = Entry { path: MANIFEST_NAME.into(), mtime: 0, kind: Kind::File { size, executable: false } };
     let mut out = gzip(Vec::new());
     out.write_all(&entry.render().map_err(io::Error::other)?)?;
     out.write_all(text.as_bytes())?;
@@ -144,7 +143,8 @@ impl<W: Write> Write for Hashed<W> {
 /// [`HeadersError::NoBundle`] or [`HeadersError::Manifest`].
 pub fn manifest_of(path: &Path) -> Result<Manifest, HeadersError> {
     let failed = |error| HeadersError::io("read", path, error);
-    let no_bundle = |reason: &str| HeadersError::NoBundle { path: path.to_owned(), reason: reason.to_owned() };
+    let no_bundle =
+        |reason: &str| HeadersError::NoBundle { path: path.to_owned(), reason: reason.to_owned() };
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let mut member = GzDecoder::new(BufReader::new(file)).take((2 * BLOCK + MAX_MANIFEST) as u64);
@@ -163,7 +163,10 @@ pub fn manifest_of(path: &Path) -> Result<Manifest, HeadersError> {
     let mut file = member.into_inner().into_inner();
     let start = file.stream_position().map_err(failed)?;
     if length != start + manifest.payload {
-        return Err(no_bundle(&format!("it has {length} bytes and should have {}", start + manifest.payload)));
+        return Err(no_bundle(&format!(
+            "it has {length} bytes and should have {}",
+            start + manifest.payload
+        )));
     }
     Ok(manifest)
 }

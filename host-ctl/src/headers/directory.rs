@@ -57,7 +57,11 @@ fn walk(
         for entry in fs::read_dir(&directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().into_string() else {
-                return Err(HeadersError::io("use", &entry.path(), io::Error::other("its name is not UTF-8")));
+                return Err(HeadersError::io(
+                    "use",
+                    &entry.path(),
+                    io::Error::other("its name is not UTF-8"),
+                ));
             };
             let path = format!("{path}/{name}");
             if !wanted(&path) {

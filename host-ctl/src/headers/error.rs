@@ -40,8 +40,10 @@ pub enum HeadersError {
         reason: String,
     },
     /// There is not exactly one kernel in the sources.
-    #[error("the sources hold no lib/modules/RELEASE/build that leads to headers; give the package that is named \
-        linux-headers-RELEASE, with those it depends on")]
+    #[error(
+        "the sources hold no lib/modules/RELEASE/build that leads to headers; give the package that is named \
+        linux-headers-RELEASE, with those it depends on"
+    )]
     NoKernel,
     /// There is more than one.
     #[error("the sources hold headers of several kernels: {releases}; a bundle is for one")]
@@ -50,7 +52,9 @@ pub enum HeadersError {
         releases: String,
     },
     /// Something the headers need is in none of the sources.
-    #[error("{what} needs /{needed}, which is in none of the sources; give the package that holds it as well")]
+    #[error(
+        "{what} needs /{needed}, which is in none of the sources; give the package that holds it as well"
+    )]
     Incomplete {
         /// What needs it.
         what: String,
@@ -58,8 +62,10 @@ pub enum HeadersError {
         needed: String,
     },
     /// The build tree lacks what says which kernel it is for.
-    #[error("/{build}: no {file} says which kernel these headers are for; prepare the tree with \
-        `make modules_prepare`")]
+    #[error(
+        "/{build}: no {file} says which kernel these headers are for; prepare the tree with \
+        `make modules_prepare`"
+    )]
     Unprepared {
         /// The build tree.
         build: String,

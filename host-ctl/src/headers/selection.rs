@@ -128,7 +128,8 @@ impl Selection {
     /// Moves the contents over: headers are tens of megabytes.
     fn take_contents(&mut self, tree: Tree) {
         for (path, node) in tree.nodes {
-            if let (NodeKind::File { contents, .. }, Some(member)) = (node.kind, self.members.get_mut(&path)) {
+            if let (NodeKind::File { contents, .. }, Some(member)) = (node.kind, self.members.get_mut(&path))
+            {
                 member.contents = Some(contents);
             }
         }
@@ -165,7 +166,8 @@ fn text(tree: &Tree, build: &str, file: &'static str) -> Result<String, HeadersE
 /// `#define UTS_RELEASE "6.1.0"`
 fn release(tree: &Tree, build: &str) -> Result<String, HeadersError> {
     let text = text(tree, build, RELEASE_FILE)?;
-    let release = text.lines().find(|line| line.contains("UTS_RELEASE")).and_then(|line| line.split('"').nth(1));
+    let release =
+        text.lines().find(|line| line.contains("UTS_RELEASE")).and_then(|line| line.split('"').nth(1));
     let missing = || HeadersError::Unprepared { build: build.to_owned(), file: RELEASE_FILE };
     release.map(str::to_owned).ok_or_else(missing)
 }
@@ -215,7 +217,9 @@ fn rewrite_makefile(tree: &mut Tree, directory: &str) -> Result<Vec<String>, Hea
         match line.strip_prefix(INCLUDE) {
             None => lines.push_str(line),
             Some(target) => {
-                let found = tree.resolve(target.trim()).ok_or_else(|| incomplete(&path, target.trim()))?;
+                let found = tree
+                    .resolve(target.trim())
+                    .ok_or_else(|| incomplete(&path, &format!("/{}", target.trim())))?;
                 let relative = relative(&path, &found);
                 lines.push_str(&format!("include $(dir $(lastword $(MAKEFILE_LIST))){relative}"));
                 needed.push(top(&found));

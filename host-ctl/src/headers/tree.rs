@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn of_a_package_only_what_headers_need_is_wanted() {
-        for wanted in ["usr/src/linux-headers-1/Makefile", "lib/modules/1/build", "usr/lib/modules/1/build/x"] {
+        for wanted in ["usr/src/linux-headers-1/Makefile", "lib/modules/1/build", "usr/lib/modules/1/build/x"]
+        {
             assert!(is_wanted(wanted), "{wanted}");
         }
         for other in ["usr/share/doc/x", "lib/modules/1/kernel/x.ko", "etc/passwd", "usr/lib/gcc/x"] {

@@ -122,3 +122,22 @@ fn a_boot_that_never_got_a_vmm_is_failed() {
     let failure = view(&records, Liveness::Gone).failure.unwrap();
     assert_eq!((failure.stage.as_str(), failure.reason.as_str()), ("vmm", "no kernel"));
 }
+
+#[test]
+fn headers_stand_as_this_boot_s_events_say_and_not_at_all_without_a_bundle() {
+    use firstlight_protocol::headers::State as Standing;
+
+    let mut with = spec("web");
+    with.headers = Some(crate::vm::spec::HeadersSpec { bundle: "/h.tar.gz".into(), mask_others: false });
+    let seen = |records: &[Record]| VmView::new(&with, &Fold::of(records), Liveness::Alive).headers.unwrap();
+    let mut records = booted();
+    assert_eq!(view(&records, Liveness::Alive).headers, None);
+    assert_eq!(seen(&records).state, Standing::Pending);
+    records.push(event(1_600, 5, 240, Event::HeadersStart));
+    assert_eq!(seen(&records).state, Standing::Running);
+    let error = "no room".to_owned();
+    records.push(event(1_700, 6, 300, Event::HeadersFailed { error: error.clone() }));
+    let headers = seen(&records);
+    assert_eq!((headers.state, headers.reason, headers.took_ms), (Standing::Failed, Some(error), Some(60.0)));
+    assert_eq!(view(&records, Liveness::Alive).state, State::Running);
+}

@@ -25,6 +25,9 @@ pub(super) const MAC_DIGITS: usize = 16;
 /// [`MAX_LINE`] whatever they say. What is cut ends in `...`.
 const MAX_TEXT: usize = 96;
 
+/// The same of a field that is the only one of its event.
+const MAX_ONLY_TEXT: usize = 3 * MAX_TEXT;
+
 /// A line was no sentinel. Whoever finds one treats the line as program output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -80,8 +83,8 @@ impl Sentinel {
                 line.text("state", state);
                 line.text("failed", failed);
             }
-            Event::HeadersSkipped { reason } => line.text("reason", reason),
-            Event::HeadersFailed { error } => line.text("error", error),
+            Event::HeadersSkipped { reason } => line.free_text("reason", reason, MAX_ONLY_TEXT),
+            Event::HeadersFailed { error } => line.free_text("error", error, MAX_ONLY_TEXT),
             Event::Exit { status, oom } => {
                 line.status(*status);
                 line.number("oom", (*oom).into());
@@ -191,8 +194,13 @@ impl Line {
     }
 
     fn text(&mut self, key: &str, value: &str) {
+        self.free_text(key, value, MAX_TEXT);
+    }
+
+    /// Writes a text of which at most `most` bytes are kept once it is escaped.
+    fn free_text(&mut self, key: &str, value: &str, most: usize) {
         let _ = write!(self.0, " {key}=");
-        if !value.is_empty() && value.len() <= MAX_TEXT && value.bytes().all(is_plain) {
+        if !value.is_empty() && value.len() <= most && value.bytes().all(is_plain) {
             self.0.push_str(value);
             return;
         }
@@ -210,7 +218,7 @@ impl Line {
                 }
             }
             used += self.0.len() - start;
-            if used > MAX_TEXT {
+            if used > most {
                 self.0.truncate(start);
                 self.0.push_str("...");
                 break;
@@ -395,6 +403,17 @@ pub(super) mod tests {
             let line = sentinel.render(&key());
             prop_assert!(line.len() <= MAX_LINE);
             prop_assert!(Sentinel::parse(line.trim_end().as_bytes(), &key()).is_ok());
+        }
+
+        #[test]
+        fn a_text_that_is_alone_on_its_line_has_more_room_and_fits_too(error in "\\PC{0,400}") {
+            let told = error.chars().all(|char| char.is_ascii()) && error.len() < 140;
+            let event = Event::HeadersFailed { error };
+            let sentinel = Sentinel { boot: BootId([255; 4]), seq: u64::MAX, t: u64::MAX, event };
+            let line = sentinel.render(&key());
+            prop_assert!(line.len() <= MAX_LINE);
+            let read = Sentinel::parse(line.trim_end().as_bytes(), &key()).unwrap();
+            prop_assert!(!told || read == sentinel);
         }
 
         #[test]

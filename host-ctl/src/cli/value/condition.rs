@@ -94,7 +94,9 @@ fn headers_verdict(view: &VmView) -> Verdict {
     match view.headers.as_ref().map(|headers| headers.state) {
         Some(headers::State::Ready | headers::State::Skipped) => Verdict::Met,
         Some(headers::State::Pending | headers::State::Running) if !view.state.is_final() => Verdict::Pending,
-        Some(headers::State::Pending | headers::State::Running | headers::State::Failed) | None => Verdict::Never,
+        Some(headers::State::Pending | headers::State::Running | headers::State::Failed) | None => {
+            Verdict::Never
+        }
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     };
     let program = program(run)?;
     let volumes = run.volume.iter().map(volume).collect::<Result<_, _>>()?;
+    let headers = run.headers.as_deref().map(|bundle| headers(bundle, run)).transpose()?;
     let labels = run.label.iter().map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()));
     let mut spec = VmSpec::new(&name, id, assets::find(&wanted, &Environment::of_process())?, program);
     spec.cpus = run.cpus;
@@ -37,7 +38,7 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     spec.machine = machine(run.machine);
     spec.accel = accel(run.accel);
     spec.volumes = volumes;
-    spec.headers = run.headers.as_deref().map(|bundle| headers(bundle, run)).transpose()?;
+    spec.headers = headers;
     spec.network = network(&run.net, id)?;
     spec.hostname = hostname(&name);
     spec.boot.stages = stages(run.stages);
