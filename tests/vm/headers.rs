@@ -117,6 +117,25 @@ fn headers_are_installed_beside_the_program_and_nothing_waits_for_them() {
 }
 
 #[test]
+fn the_worker_gives_way_to_everything_and_is_missed_by_nobody_when_it_is_killed() {
+    // The pattern does not match itself. Source of the fields: proc_pid_stat(5), nice and policy.
+    const LOOK_AND_KILL: &str = "for process in /proc/[0-9]*; do
+            grep -q 'headers-worke[r]' $process/cmdline 2>/dev/null || continue
+            cut -d' ' -f19,41 $process/stat; cat $process/cgroup $process/oom_score_adj; kill -9 ${process#/proc/}
+        done";
+    let Some(lab) = Lab::open() else { return };
+    let bundle = bundle(&lab, "long", &release(&lab), 2500);
+    let vm = start(&lab, "killed", &bundle, &["--memory", "512M"]);
+    vm.follow_events().until("HEADERS-START");
+    // Policy 5 is SCHED_IDLE.
+    assert_eq!(vm.sh(LOOK_AND_KILL), "19 5\n0::/firstlight/headers\n1000\n");
+    let headers = outcome(&vm);
+    assert_eq!(headers["reason"], "the worker ended without a result (signal 9)");
+    assert!(vm.sh("cat /run/firstlight/headers.status").contains("signal 9"));
+    assert_eq!(vm.state(), "running");
+}
+
+#[test]
 fn headers_that_are_installed_already_are_recognized_and_nothing_is_written() {
     let Some(lab) = Lab::open() else { return };
     let bundle = bundle(&lab, "known", &release(&lab), 100);

@@ -183,14 +183,14 @@ impl<'a> Site<'a> {
         let call = |operation| CallError::on(operation, &self.build);
         match self.link()? {
             Link::To(present) if present == target => {}
-            // `look` has found it to be ours.
-            Link::To(_) => {
+            Link::To(present) if is_ours(&present) => {
                 // A power cut may have left one.
                 let _ = unlinkat(&modules, PARTIAL_LINK, UnlinkatFlags::NoRemoveDir);
                 symlinkat(target.as_str(), &modules, PARTIAL_LINK).map_err(call("symlink"))?;
                 renameat(&modules, PARTIAL_LINK, &modules, "build").map_err(call("replace"))?;
             }
-            Link::None | Link::NoLink => {
+            // There was none when it began. One that someone else has made since then makes this fail, and stays.
+            Link::None | Link::To(_) | Link::NoLink => {
                 symlinkat(target.as_str(), &modules, "build").map_err(call("symlink"))?;
             }
         }

@@ -240,6 +240,21 @@ fn a_link_of_the_image_that_leads_nowhere_is_named_and_not_replaced() {
 }
 
 #[test]
+fn a_link_that_someone_makes_meanwhile_stays() {
+    let image = image();
+    let error = image
+        .install_with(&tree().bundle(|_| {}), &mut |step| {
+            if step == Step::NameSynced {
+                fs::create_dir_all(image.build().parent().unwrap()).unwrap();
+                symlink("/usr/src/linux-headers-own", image.build()).unwrap();
+            }
+        })
+        .unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EEXIST));
+    assert_eq!(fs::read_link(image.build()).unwrap(), Path::new("/usr/src/linux-headers-own"));
+}
+
+#[test]
 fn a_newer_bundle_of_the_same_release_takes_over_the_link_and_other_releases_stay() {
     let image = image();
     fs::create_dir_all(image.path("lib/modules/5.10.0-other/kernel")).unwrap();

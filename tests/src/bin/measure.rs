@@ -4,6 +4,8 @@
 //!   common clock, so each latency is given above the fastest one of the run; the fastest itself is about half a round
 //!   trip over vsock.
 //! * **ps**: the wall time of `host-ctl ps -a` with 200 recorded VMs.
+//! * **headers**: from init's first instant to Running, with a real bundle of kernel headers and without one, in turns;
+//!   how long they take to be installed; and how long it takes to see that they are, as the worker itself says.
 
 #![allow(
     clippy::print_stdout,
@@ -13,7 +15,7 @@
 
 use std::time::{Duration, Instant};
 
-use firstlight_tests::{Lab, Vm};
+use firstlight_tests::{Lab, Vm, disk};
 
 /// How often the agent of each VM is killed; each time gives two events. Init waits longer before each restart, so
 /// several VMs are quicker than many kills of one.
@@ -23,6 +25,9 @@ const VMS: usize = 8;
 /// How many VMs `ps` lists, and how often.
 const RECORDED: usize = 200;
 const LISTINGS: usize = 11;
+
+/// Boots with headers, each beside one without.
+const BOOTS: usize = 11;
 
 fn main() {
     let Some(lab) = Lab::open() else { return };
@@ -37,6 +42,61 @@ fn main() {
     vm.stop();
     record_many(&lab, &vm);
     show("ps -a with 200 recorded VMs", &listings(&lab));
+    headers(&lab);
+}
+
+/// Boots with headers and without, in turns, so that whatever else the machine does meets both alike.
+fn headers(lab: &Lab) {
+    let bundle = lab.path("headers.tar.gz");
+    let packages = disk::headers_packages();
+    let from: Vec<&str> = packages.iter().map(|package| package.to_str().unwrap()).collect();
+    let bundle = bundle.to_str().unwrap();
+    let _ = lab.host_ctl(&[&["headers", "bundle", "-o", bundle, "--from"][..], &from].concat()).ok();
+    let volumes = ["/usr/src", "/lib/modules"].map(|target| {
+        let image = lab.path(&format!("volume{}", target.replace('/', "-")));
+        disk::ext4(&image, 256);
+        format!("{}:{target}", image.display())
+    });
+    let disks = ["--volume", &volumes[0], "--volume", &volumes[1]];
+    let (mut with, mut without, mut recognized) = (Vec::new(), Vec::new(), Vec::new());
+    for turn in 0..=BOOTS {
+        for (samples, flags) in [(&mut without, &[][..]), (&mut with, &["--headers", bundle][..])] {
+            let vm = lab.start("booted", &[flags, &disks, &["--", "sleep", "1000"]].concat());
+            samples.push(boot(&vm));
+            if !flags.is_empty() {
+                vm.wait("headers");
+                let status: serde_json::Value =
+                    serde_json::from_str(&vm.sh("cat /run/firstlight/headers.status")).unwrap();
+                recognized.push(Duration::from_nanos(status["dur"].as_u64().unwrap()));
+            }
+            vm.stop();
+            vm.remove();
+        }
+        if turn == 0 {
+            println!("headers, installed by the first boot: {:.2?}", recognized[0]);
+            with.clear();
+            without.clear();
+            recognized.clear();
+        }
+    }
+    show("init to Running without headers", &without);
+    show("init to Running with headers", &with);
+    let ratio = median(&with).as_secs_f64() / median(&without).as_secs_f64();
+    println!("headers, ratio of the medians: {ratio:.3}");
+    show("headers, installed already: recognized in", &recognized);
+}
+
+/// From init's first instant to Running.
+fn boot(vm: &Vm<'_>) -> Duration {
+    let timings = vm.inspect()["timings"].clone();
+    let ms = |name: &str| timings[name].as_f64().unwrap();
+    Duration::from_secs_f64((ms("running") - ms("init_start")) / 1_000.0)
+}
+
+fn median(samples: &[Duration]) -> Duration {
+    let mut sorted = samples.to_vec();
+    sorted.sort();
+    sorted[sorted.len() / 2]
 }
 
 /// Kills the agent again and again, and notes when each event was emitted and when it was read.
