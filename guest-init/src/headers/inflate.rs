@@ -97,7 +97,7 @@ impl<R: Read> Read for Inflate<R> {
             let step = inflate(&mut self.state, input, out, MZFlush::None);
             self.consume(step.bytes_consumed);
             match step.status {
-                Ok(status) if status == MZStatus::StreamEnd => {
+                Ok(MZStatus::StreamEnd) => {
                     self.ended = true;
                     self.take_exact(&mut [0; GZIP_TRAILER])?;
                     return Ok(step.bytes_written);
@@ -105,7 +105,7 @@ impl<R: Read> Read for Inflate<R> {
                 Ok(_) if step.bytes_written > 0 => return Ok(step.bytes_written),
                 Ok(_) if step.bytes_consumed > 0 => {}
                 // It wants more input than this chunk had.
-                Err(error) if error == MZError::Buf && self.start == self.end => {}
+                Err(MZError::Buf) if self.start == self.end => {}
                 Ok(_) | Err(_) => return Err(invalid()),
             }
         }

@@ -81,7 +81,7 @@ impl<'a> Site<'a> {
                 Ok(if self.is_complete() { Standing::Installed } else { Standing::Missing })
             }
             Link::To(target) if is_ours(&target) => Ok(Standing::Missing),
-            Link::To(_) | Link::NoLink => {
+            Link::To(_) | Link::Other => {
                 let makefile = open_in_root(self.root, &format!("{}/Makefile", self.build), OFlag::O_PATH);
                 match makefile {
                     Ok(_) => Ok(Standing::OfTheImage(self.build.clone())),
@@ -171,7 +171,7 @@ impl<'a> Site<'a> {
         match readlinkat(&modules, "build") {
             Ok(target) => Ok(Link::To(target.to_string_lossy().into_owned())),
             Err(Errno::ENOENT) => Ok(Link::None),
-            Err(Errno::EINVAL) => Ok(Link::NoLink),
+            Err(Errno::EINVAL) => Ok(Link::Other),
             Err(errno) => Err(call(errno).into()),
         }
     }
@@ -190,7 +190,7 @@ impl<'a> Site<'a> {
                 renameat(&modules, PARTIAL_LINK, &modules, "build").map_err(call("replace"))?;
             }
             // There was none when it began. One that someone else has made since then makes this fail, and stays.
-            Link::None | Link::To(_) | Link::NoLink => {
+            Link::None | Link::To(_) | Link::Other => {
                 symlinkat(target.as_str(), &modules, "build").map_err(call("symlink"))?;
             }
         }
@@ -225,7 +225,7 @@ enum Link {
     /// A link.
     To(String),
     /// Something else.
-    NoLink,
+    Other,
 }
 
 fn is_ours(target: &str) -> bool {
