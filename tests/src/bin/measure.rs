@@ -1,4 +1,5 @@
 //! Figures of the host's side, from one run: `make build && cargo run --release -p firstlight-tests --bin measure`.
+//! A name of those below, behind ` -- `, has that one measured alone.
 //!
 //! * **wake**: from the guest's emission of an event to the wake of `host-ctl events --follow`. Guest and host have no
 //!   common clock, so each latency is given above the fastest one of the run; the fastest itself is about half a round
@@ -31,6 +32,14 @@ const BOOTS: usize = 11;
 
 fn main() {
     let Some(lab) = Lab::open() else { return };
+    let only = std::env::args().nth(1);
+    let figures: [(&str, fn(&Lab)); 3] = [("wake", wakes), ("ps", ps), ("headers", headers)];
+    for (_, measure) in figures.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)) {
+        measure(&lab);
+    }
+}
+
+fn wakes(lab: &Lab) {
     let mut latencies = Vec::new();
     for index in 0..VMS {
         let vm = lab.start(&format!("woken-{index}"), &["--", "sleep", "100000"]);
@@ -38,11 +47,13 @@ fn main() {
         vm.remove();
     }
     show("emission to wake, above the fastest", &latencies);
+}
+
+fn ps(lab: &Lab) {
     let vm = lab.start("measured", &["--", "sleep", "100000"]);
     vm.stop();
-    record_many(&lab, &vm);
-    show("ps -a with 200 recorded VMs", &listings(&lab));
-    headers(&lab);
+    record_many(lab, &vm);
+    show("ps -a with 200 recorded VMs", &listings(lab));
 }
 
 /// Boots with headers and without, in turns, so that whatever else the machine does meets both alike.
