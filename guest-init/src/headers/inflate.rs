@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Bytes read at a time. The first read should not take more than it has to, so it is no more than a few sectors.
 const CHUNK: usize = 16 << 10;
-const FIRST_CHUNK: usize = 1 << 10;
+const FIRST_CHUNK: usize = 2 << 10;
 
 /// A member of `source` as what was compressed in it; reads end at the member's end.
 pub(super) struct Inflate<R> {

@@ -158,7 +158,7 @@ impl<'a> Site<'a> {
         };
         let mut bytes = Vec::new();
         let read = File::from(file).take(MAX_MANIFEST as u64 + 1).read_to_end(&mut bytes);
-        read.is_ok() && Manifest::from_json(&bytes).as_ref() == Ok(self.manifest)
+        read.is_ok() && bytes == self.manifest.to_json().as_bytes()
     }
 
     fn link(&self) -> Result<Link, HeadersError> {

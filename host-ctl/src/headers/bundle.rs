@@ -104,11 +104,25 @@ fn manifest_member(manifest: &Manifest) -> io::Result<Vec<u8>> {
     let text = manifest.to_json();
     let size = text.len() as u64;
     let entry = Entry { path: MANIFEST_NAME.into(), mtime: 0, kind: Kind::File { size, executable: false } };
-    let mut out = gzip(Vec::new());
-    out.write_all(&entry.render().map_err(io::Error::other)?)?;
-    out.write_all(text.as_bytes())?;
-    out.write_all(&[0; BLOCK][..padding(size)])?;
-    out.finish()
+    let header = entry.render().map_err(io::Error::other)?;
+    stored(&[&header, text.as_bytes(), &[0; BLOCK][..padding(size)]].concat())
+}
+
+/// A gzip member in which `bytes` stand as they are: whoever looks for the manifest alone has nothing to decompress.
+/// Source: RFC 1951, section 3.2.4, and RFC 1952.
+fn stored(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    const LAST_AND_STORED: u8 = 1;
+    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    let mut member = GZIP_HEADER.to_vec();
+    member.push(LAST_AND_STORED);
+    member.extend(length.to_le_bytes());
+    member.extend((!length).to_le_bytes());
+    member.extend(bytes);
+    member.extend(crc.sum().to_le_bytes());
+    member.extend(crc.amount().to_le_bytes());
+    Ok(member)
 }
 
 /// Writes [`GZIP_HEADER`] first: its last byte is the operating system, and its first options are the default's.

@@ -69,22 +69,19 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`].
     pub fn from_json(bytes: &[u8]) -> Result<Manifest, ManifestError> {
-        #[derive(Deserialize)]
-        struct VersionOnly {
-            version: u64,
-        }
         let malformed = |reason: String| ManifestError::Malformed { reason };
         if bytes.len() > MAX_MANIFEST {
             return Err(malformed(format!("{} bytes is over the limit of {MAX_MANIFEST}", bytes.len())));
         }
-        // First, because a newer version brings fields that this build refuses.
-        let VersionOnly { version } =
-            serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-        if version != u64::from(VERSION) {
-            return Err(ManifestError::Version { found: version });
+        let parsed: Result<Manifest, _> = serde_json::from_slice(bytes);
+        let manifest = parsed.map_err(|error| {
+            // A newer version brings fields that this build refuses, and is what there is to tell.
+            let newer = version_of(bytes).map(|found| ManifestError::Version { found });
+            newer.unwrap_or_else(|| malformed(error.to_string()))
+        })?;
+        if manifest.version != VERSION {
+            return Err(ManifestError::Version { found: manifest.version.into() });
         }
-        let manifest: Manifest =
-            serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         let field = |name: &str| malformed(format!("field `{name}` is not a plain name or path"));
         if !is_release(&manifest.release) {
             return Err(field("release"));
@@ -108,6 +105,16 @@ impl Manifest {
     pub fn build_link(&self) -> String {
         format!("{INSTALL_PARENT}/{}/{}", self.directory(), self.build)
     }
+}
+
+/// The version of a document that is of another one.
+fn version_of(bytes: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct VersionOnly {
+        version: u64,
+    }
+    let document: VersionOnly = serde_json::from_slice(bytes).ok()?;
+    (document.version != u64::from(VERSION)).then_some(document.version)
 }
 
 /// Whether the text can be a kernel's release, which becomes a name in paths.
