@@ -83,7 +83,12 @@ fn lane(work: &Work) -> Lane {
 /// The process a stage starts, if that is what it does.
 fn process(work: &Work) -> Option<Process> {
     match work {
-        Work::Modules { .. } | Work::Root(_) | Work::Volume { .. } | Work::Network | Work::Identity => None,
+        Work::Modules { .. }
+        | Work::LateModules(_)
+        | Work::Root(_)
+        | Work::Volume { .. }
+        | Work::Network
+        | Work::Identity => None,
         Work::Agent => Some(Process::Agent),
         Work::Program => Some(Process::Program),
         Work::Headers => Some(Process::Headers),

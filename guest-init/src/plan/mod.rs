@@ -88,6 +88,8 @@ pub(crate) enum Work {
         /// Whether the event stream can be opened afterwards.
         vsock: bool,
     },
+    /// Load kernel modules, in this order, that the program can do without.
+    LateModules(Vec<String>),
     /// Mount the root and switch to it.
     Root(Vec<Mount>),
     /// Mount a volume.
@@ -147,8 +149,12 @@ pub(crate) fn plan(
     let everything = (0..stages.0.len()).collect();
     let program = stages.add("program".into(), Work::Program, everything);
     if spec.headers.is_some() {
-        // Behind the barrier: even the start of a process costs time, and the program's is not to be spent on it.
-        stages.add("headers".into(), Work::Headers, vec![program]);
+        // Behind the barrier: even the start of a process and the probing of a disk cost time, and the program's is not
+        // to be spent on it.
+        let names: Vec<String> = manifest.load_order(&modules.late).into_iter().map(str::to_owned).collect();
+        let late = (!names.is_empty())
+            .then(|| stages.add("modules:late".into(), Work::LateModules(names), vec![program]));
+        stages.add("headers".into(), Work::Headers, some(&[Some(program), late]));
     }
     Ok(Plan { stages: stages.0 })
 }

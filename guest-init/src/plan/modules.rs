@@ -31,6 +31,8 @@ pub(super) struct Chains<'a> {
     pub(super) net: Vec<&'a str>,
     pub(super) vsock: Vec<&'a str>,
     pub(super) extra: Vec<&'a str>,
+    /// Of what runs beside the program.
+    pub(super) late: Vec<&'a str>,
 }
 
 /// The block driver and its transports, for whoever needs a disk before there is a plan.
@@ -42,8 +44,10 @@ pub(super) fn chains(spec: &BootSpec, transports: Transports) -> Chains<'_> {
     let with = |driver| transports.drivers().chain([driver]).collect();
     let mut chains = Chains::default();
     let file_systems = file_systems(spec);
-    if !file_systems.is_empty() || spec.headers.is_some() {
+    if !file_systems.is_empty() {
         chains.block = with("virtio_blk");
+    } else if spec.headers.is_some() {
+        chains.late = with("virtio_blk");
     }
     for file_system in file_systems {
         chains.block.push(file_system.name());

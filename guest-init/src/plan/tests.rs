@@ -91,13 +91,19 @@ fn headers_come_after_the_program_and_nothing_comes_after_them() {
 }
 
 #[test]
-fn the_disk_of_the_headers_has_its_driver_even_where_there_is_no_other_disk() {
+fn the_disk_of_the_headers_has_its_driver_and_the_program_does_not_wait_for_it() {
     let plan = planned(|document| {
         document["root"] = serde_json::json!({ "source": { "initramfs": "/firstlight/root" } });
         document["headers"] = serde_json::json!({});
     });
-    let Work::Modules { names, .. } = &plan.stage("modules:block").work else { panic!() };
+    let Work::LateModules(names) = &plan.stage("modules:late").work else { panic!() };
     assert!(names.iter().any(|name| name == "virtio_blk"), "{names:?}");
+    assert!(plan.before("headers").contains("modules:late"));
+    assert!(!plan.before("program").contains("modules:late"));
+    // With another disk the driver is there already.
+    assert!(
+        !planned(|document| document["headers"] = serde_json::json!({})).names().contains(&"modules:late")
+    );
 }
 
 #[test]

@@ -57,6 +57,10 @@ pub(crate) struct Done {
 pub(crate) fn perform(work: &Work, context: &Context) -> Result<Done, Fault> {
     match work {
         Work::Modules { names, .. } => Ok(context.loader.load(names).map(|()| Done::default())?),
+        // Who needs them says so in its own way; the program does not.
+        Work::LateModules(names) => {
+            Ok(Done { skipped: context.loader.load(names).err().map(|error| Fault::from(error).to_string()) })
+        }
         Work::Root(mounts) => Ok(root::switch(mounts, context).map(|()| Done::default())?),
         Work::Volume { mounts, required } => Ok(volumes::mount(mounts, *required, context)?),
         Work::Network => Ok(network::configure(context).map(|()| Done::default())?),

@@ -173,6 +173,7 @@ impl Supervisor {
             self.reporter.emit(event);
         }
         self.driver.complete_turn(turn);
+        self.free_initramfs();
     }
 
     fn start_agent(&mut self, turn: Turn) -> Result<(), Fault> {
@@ -280,7 +281,10 @@ impl Supervisor {
                 let pid = u32::try_from(pid.as_raw()).unwrap_or(0);
                 self.reporter.emit(Event::ProgramStart { mode: Mode::Exec, pid });
                 self.driver.complete_turn(turn);
-                self.free_initramfs();
+                // Where headers follow, their driver may still be in there.
+                if self.context.spec.headers.is_none() {
+                    self.free_initramfs();
+                }
                 // A stop that came while the program was being started.
                 if self.stop.is_requested() {
                     self.signal_program(self.context.spec.program.stop_signal.into());
