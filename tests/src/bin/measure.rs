@@ -33,9 +33,15 @@ const BOOTS: usize = 11;
 fn main() {
     let Some(lab) = Lab::open() else { return };
     let only = std::env::args().nth(1);
-    let figures: [(&str, fn(&Lab)); 3] = [("wake", wakes), ("ps", ps), ("headers", headers)];
-    for (_, measure) in figures.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)) {
-        measure(&lab);
+    let wanted = |name| only.as_deref().is_none_or(|only| only == name);
+    if wanted("wake") {
+        wakes(&lab);
+    }
+    if wanted("ps") {
+        ps(&lab);
+    }
+    if wanted("headers") {
+        headers(&lab);
     }
 }
 
