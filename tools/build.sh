@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$root"
 
 # The guest's programs are static: an image need not have a libc. Linked to one address they are some 57 KB smaller each
-# and need no relocation at their start (docs/decisions/0013-headers.md). Naming the target keeps the flags away from
+# and need no relocation at their start (docs/decisions/0014-headers.md). Naming the target keeps the flags away from
 # build scripts and macros, which cannot be static.
 triple=$(rustc -vV | sed -n 's/^host: //p')
 say "building the guest's programs"
