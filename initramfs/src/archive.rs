@@ -8,6 +8,7 @@ use firstlight_protocol::module_manifest;
 
 use crate::cpio::{Access, Archive, Kind};
 use crate::modules::ModuleTree;
+use crate::signature::{self, Signatures};
 use crate::{Error, busybox, tree};
 
 /// Where the agent is in an initramfs.
@@ -28,6 +29,8 @@ pub struct Shared<'a> {
     pub modules_dir: &'a Path,
     /// The kernel modules to carry, by name, besides all that they need.
     pub modules: &'a [&'a str],
+    /// Whether they keep their signatures.
+    pub signatures: Signatures,
     /// The root file system to carry, at [`ROOT_PATH`].
     pub builtin_root: Option<BuiltinRoot<'a>>,
 }
@@ -67,7 +70,12 @@ impl Shared<'_> {
         let tree = ModuleTree::read(self.modules_dir)?;
         let manifest = tree.resolve(self.modules)?;
         for name in manifest.names() {
-            archive.file(module_manifest::module_path(name), 0o644, &tree.load(name)?)?;
+            let mut module = tree.load(name)?;
+            match self.signatures {
+                Signatures::Keep => {}
+                Signatures::Strip => signature::strip(&mut module),
+            }
+            archive.file(module_manifest::module_path(name), 0o644, &module)?;
         }
         archive.file(module_manifest::PATH, 0o644, manifest.render().as_bytes())
     }

@@ -12,6 +12,7 @@
 //! | [`cpio`] | writes the archive format; pure |
 //! | [`modules`] | finds kernel modules and their dependencies in a `lib/modules/RELEASE` directory |
 //! | [`decompress`] | opens `.ko.gz`, `.ko.xz` and `.ko.zst` |
+//! | [`signature`] | takes the signatures off modules |
 //! | [`tree`] | adds a directory of the host |
 //! | [`busybox`] | adds a small root file system that is one binary |
 //! | [`archive`] | says what goes where |
@@ -22,7 +23,9 @@ pub mod cpio;
 mod decompress;
 mod error;
 pub mod modules;
+pub mod signature;
 pub mod tree;
 
 pub use archive::{BuiltinRoot, Shared, vm_segment};
 pub use error::Error;
+pub use signature::Signatures;

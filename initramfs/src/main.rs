@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use firstlight_initramfs::{BuiltinRoot, Error, Shared, vm_segment};
+use firstlight_initramfs::{BuiltinRoot, Error, Shared, Signatures, vm_segment};
 use firstlight_protocol::boot_spec::BootSpec;
 use tempfile::NamedTempFile;
 
@@ -32,6 +32,10 @@ struct Arguments {
     /// A kernel module to carry with all it needs; may be repeated. One built into the kernel is fine
     #[arg(long = "module", value_name = "NAME")]
     names: Vec<String>,
+
+    /// Take the modules' signatures away: a kernel that does not insist on them loads modules much faster without
+    #[arg(long)]
+    strip_signatures: bool,
 
     /// Append this VM's boot spec, a JSON file, which is checked as init would check it
     #[arg(long, value_name = "FILE")]
@@ -68,6 +72,7 @@ impl Arguments {
             agent: self.agent.as_deref(),
             modules_dir: &self.modules,
             modules: &names,
+            signatures: if self.strip_signatures { Signatures::Strip } else { Signatures::Keep },
             builtin_root: self.root.as_ref().map(|root| match root {
                 Root::Busybox(path) => BuiltinRoot::Busybox(path),
                 Root::Directory(path) => BuiltinRoot::Directory(path),

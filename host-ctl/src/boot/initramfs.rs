@@ -1,24 +1,21 @@
 //! The initramfs of a boot: an archive that VMs share, and one VM's own after it.
-//!
-//! Shared archives are kept in the cache under a fingerprint of what they are packed from. A file's device, inode, size
-//! and times stand for its contents: the kernel moves a file's change time at every write, and nobody can set it back.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use firstlight_initramfs::{BuiltinRoot, Shared, vm_segment};
+use firstlight_initramfs::{BuiltinRoot, Shared, Signatures, vm_segment};
 use firstlight_protocol::boot_spec::{BootSpec, FileSystem};
-use firstlight_protocol::hex;
-use sha2::{Digest as _, Sha256};
 
+use super::cache::{self, CacheError, Fingerprint};
+use super::kernel;
 use super::machine::bus_module;
 use crate::vm::VmSpec;
 use crate::vm::spec::{NetworkSpec, RootSpec};
 
 /// Part of every fingerprint: another number for another way of packing.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// How many shared archives the cache keeps. Each is a few megabytes; a new one is made for each new build.
 const KEPT: usize = 16;
@@ -29,16 +26,9 @@ pub enum InitramfsError {
     /// It could not be packed.
     #[error(transparent)]
     Pack(#[from] firstlight_initramfs::Error),
-    /// A system call failed.
-    #[error("cannot {operation} {}: {source}", .path.display())]
-    Io {
-        /// What was being done.
-        operation: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
+    /// It could not be kept, or copied for a boot.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
 }
 
 /// The kernel modules a VM needs, by name; the initramfs carries all they depend on too.
@@ -69,8 +59,9 @@ pub fn modules(vm: &VmSpec) -> Vec<&str> {
 /// # Errors
 /// [`InitramfsError`].
 pub fn shared(vm: &VmSpec) -> Result<PathBuf, InitramfsError> {
-    let cache = vm.assets.cache.join("initramfs");
-    let path = cache.join(format!("{}.cpio", fingerprint(vm)?));
+    let signatures = kernel::signatures(&vm.assets.kernel, &vm.assets.modules);
+    let name = format!("{}.cpio", fingerprint(vm, signatures)?);
+    let path = vm.assets.cache.join("initramfs").join(name);
     if path.exists() {
         return Ok(path);
     }
@@ -80,6 +71,7 @@ pub fn shared(vm: &VmSpec) -> Result<PathBuf, InitramfsError> {
         agent: (!vm.skip_guest_agent).then_some(&vm.assets.guest_agent),
         modules_dir: &vm.assets.modules,
         modules: &modules,
+        signatures,
         builtin_root: vm
             .assets
             .busybox
@@ -87,10 +79,7 @@ pub fn shared(vm: &VmSpec) -> Result<PathBuf, InitramfsError> {
             .filter(|_| vm.root == RootSpec::Builtin)
             .map(BuiltinRoot::Busybox),
     };
-    let bytes = archive.pack()?;
-    fs::create_dir_all(&cache).map_err(failed("make", &cache))?;
-    forget_oldest(&cache);
-    write_atomically(&path, &bytes)?;
+    cache::put(&path, &archive.pack()?, KEPT)?;
     Ok(path)
 }
 
@@ -116,63 +105,34 @@ pub fn write(vm: &VmSpec, boot: &BootSpec, path: &Path) -> Result<(), InitramfsE
     file.write_all(&segment).map_err(failed("write", path))
 }
 
-fn fingerprint(vm: &VmSpec) -> Result<String, InitramfsError> {
-    let mut hash = Sha256::new();
-    hash.update([FORMAT]);
-    let dependencies = vm.assets.modules.join("modules.dep");
-    let agent = (!vm.skip_guest_agent).then_some(&vm.assets.guest_agent);
-    let busybox = vm.assets.busybox.as_ref().filter(|_| vm.root == RootSpec::Builtin);
-    for file in [Some(&vm.assets.guest_init), agent, busybox, Some(&dependencies)] {
-        let Some(file) = file else {
-            hash.update([0]);
-            continue;
-        };
-        let metadata = fs::metadata(file).map_err(failed("look at", file))?;
-        hash.update([1]);
-        for number in [metadata.dev(), metadata.ino(), metadata.size()] {
-            hash.update(number.to_le_bytes());
-        }
-        for number in [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()] {
-            hash.update(number.to_le_bytes());
-        }
+fn fingerprint(vm: &VmSpec, signatures: Signatures) -> Result<String, CacheError> {
+    let mut fingerprint = Fingerprint::new(FORMAT);
+    let agent = (!vm.skip_guest_agent).then_some(vm.assets.guest_agent.as_path());
+    let busybox = vm.assets.busybox.as_deref().filter(|_| vm.root == RootSpec::Builtin);
+    for file in [Some(vm.assets.guest_init.as_path()), agent, busybox] {
+        fingerprint.file(file)?;
     }
+    fingerprint.file(Some(&vm.assets.modules.join("modules.dep")))?;
+    fingerprint.word(match signatures {
+        Signatures::Keep => "signed",
+        Signatures::Strip => "unsigned",
+    });
     for module in modules(vm) {
-        hash.update(module);
-        hash.update([0]);
+        fingerprint.word(module);
     }
-    Ok(hex::encode(&hash.finalize()))
-}
-
-/// Another process may pack the same archive now; whoever is last wins, with the same bytes.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), InitramfsError> {
-    let suffix = crate::random::bytes::<4>().map_err(failed("name", path))?;
-    let temporary = path.with_extension(format!("{}.part", hex::encode(&suffix)));
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|source| {
-        let _ = fs::remove_file(&temporary);
-        failed("write", path)(source)
-    })
-}
-
-/// Makes room in the cache. A boot that is about to use an archive which goes now packs it again.
-fn forget_oldest(cache: &Path) {
-    let Ok(entries) = fs::read_dir(cache) else { return };
-    let age = |entry: &fs::DirEntry| entry.metadata().and_then(|metadata| metadata.modified()).ok();
-    let mut archives: Vec<_> = entries.flatten().map(|entry| (age(&entry), entry.path())).collect();
-    archives.sort();
-    let surplus = (archives.len() + 1).saturating_sub(KEPT);
-    for (_, path) in archives.iter().take(surplus) {
-        let _ = fs::remove_file(path);
-    }
+    Ok(fingerprint.finish())
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InitramfsError {
-    let path = path.to_owned();
-    move |source| InitramfsError::Io { operation, path, source }
+    let failed = cache::failed(operation, path);
+    move |source| failed(source).into()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
     use crate::vm::spec::Machine;
     use crate::vm::spec::tests::spec;

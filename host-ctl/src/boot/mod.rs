@@ -1,10 +1,12 @@
 //! One boot of a VM, as data: what the guest is told, and what the VMM is given.
 //!
-//! Everything here is computed from the spec alone, but for the secrets, which are random, and the initramfs, which is
-//! packed from files.
+//! Everything here is computed from the spec alone, but for the secrets, which are random, and kernel and initramfs,
+//! which are made from files.
 
+pub mod cache;
 pub mod guest;
 pub mod initramfs;
+pub mod kernel;
 pub mod machine;
 pub mod tsc;
 

@@ -13,7 +13,8 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use super::Task;
 use super::wire::{MAX_MESSAGE, Message, Ready, Request};
-use crate::boot::initramfs;
+use crate::boot::initramfs::{self, InitramfsError};
+use crate::boot::kernel;
 use crate::socket_path::ShortPath;
 use crate::vm::view::Liveness;
 use crate::vm::vm_dir::{VmDirError, name};
@@ -88,8 +89,9 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError::Failed`] with the reason.
 pub async fn start(vm: &VmDir) -> Result<(), ClientError> {
-    // Packed here rather than in the monitor, which is to stay small.
-    initramfs::shared(vm.spec())
+    // Made here rather than in the monitor, which is to stay small.
+    let made = kernel::bootable(vm.spec()).map_err(InitramfsError::from);
+    made.and_then(|_| initramfs::shared(vm.spec()))
         .map_err(|error| ClientError::Failed { vm: vm.spec().name.clone(), reason: error.to_string() })?;
     spawn(vm, Task::Boot).await.map(drop)
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::boot::cache::CacheError;
 use crate::boot::initramfs::InitramfsError;
 use crate::driver::accel::NoKvm;
 use crate::driver::qemu::qmp::QmpError;
@@ -61,6 +62,9 @@ pub enum MonitorError {
     /// The initramfs could not be made.
     #[error(transparent)]
     Initramfs(#[from] InitramfsError),
+    /// The kernel could not be unpacked into the cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// The VM's directory cannot be read.
     #[error(transparent)]
     VmDir(#[from] VmDirError),

@@ -45,6 +45,7 @@ impl Host {
             agent: Some(&self.path("agent")),
             modules_dir: self.directory.path(),
             modules: &["b"],
+            signatures: Signatures::Keep,
             builtin_root,
         }
         .pack()

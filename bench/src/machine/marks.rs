@@ -1,0 +1,112 @@
+//! What the plugin `c/marks.c` says: when the guest executed what, and after how many instructions.
+
+use std::fs;
+use std::path::Path;
+
+/// Bytes of machine code that make a mark. A translation block ends at the first jump or system call, and the start of
+/// a C library's program, as that of ours, is longer than this.
+const CODE: usize = 12;
+
+/// A moment of a boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// By the host's monotonic clock, in ns.
+    pub at: u64,
+    /// Instructions the guest had executed; 0 when they were not counted.
+    pub instructions: u64,
+}
+
+/// The moments of one boot that the figures are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Marks {
+    /// When the VMM was started.
+    pub power_on: u64,
+    /// Init's first instruction: the first process of the C library's.
+    pub init: Moment,
+    /// The program's first instruction.
+    pub program: Moment,
+}
+
+impl Marks {
+    /// From init's first instruction to the program's, in ms.
+    #[must_use]
+    pub fn boot_ms(&self) -> f64 {
+        milliseconds(self.program.at - self.init.at)
+    }
+
+    /// From init's first instruction to the program's, in instructions.
+    #[must_use]
+    pub fn boot_instructions(&self) -> u64 {
+        self.program.instructions - self.init.instructions
+    }
+
+    /// From the VMM's start to init's first instruction, in ms.
+    #[must_use]
+    pub fn kernel_ms(&self) -> f64 {
+        milliseconds(self.init.at - self.power_on)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a boot's nanoseconds are far below 2^52")]
+fn milliseconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e6
+}
+
+/// The plugin's argument for a mark at the entry point of the static program `path`.
+#[must_use]
+pub fn at_entry_of(name: &str, path: &Path) -> String {
+    let program = fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+    let code = entry_code(&program).unwrap_or_else(|| panic!("{} is no ELF program", path.display()));
+    let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("mark={name}:{hex}")
+}
+
+/// The code at an ELF64 program's entry point. Source: `elf(5)`.
+fn entry_code(program: &[u8]) -> Option<&[u8]> {
+    const EXECUTABLE: u32 = 1;
+    let number = |offset: usize, size: usize| {
+        let bytes = program.get(offset..offset + size)?;
+        let number = bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        usize::try_from(number).ok()
+    };
+    let (entry, headers, size, count) = (number(24, 8)?, number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let mut segments = (0..count).map(|index| headers + index * size);
+    segments.find_map(|header| {
+        let loaded = number(header, 4)? == 1 && number(header + 4, 4)? & EXECUTABLE as usize != 0;
+        let (offset, address, length) = (number(header + 8, 8)?, number(header + 16, 8)?, number(header + 32, 8)?);
+        let inside = loaded && (address..address + length).contains(&entry);
+        inside.then(|| program.get(entry - address + offset..)?.get(..CODE)).flatten()
+    })
+}
+
+/// Reads one line of the plugin's: the mark's name and moment.
+#[must_use]
+pub fn parse(line: &str) -> Option<(&str, Moment)> {
+    let mut words = line.split_whitespace();
+    if words.next()? != "mark" {
+        return None;
+    }
+    let name = words.next()?;
+    let moment = Moment { at: words.next()?.parse().ok()?, instructions: words.next()?.parse().ok()? };
+    Some((name, moment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_plugin_is_a_moment_and_anything_else_is_not() {
+        let moment = Moment { at: 12, instructions: 34 };
+        assert_eq!(parse("mark init 12 34"), Some(("init", moment)));
+        assert_eq!(parse("warning: something"), None);
+        assert_eq!(parse("mark init 12"), None);
+    }
+
+    #[test]
+    fn the_entry_point_of_this_very_program_is_found() {
+        let program = fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(entry_code(&program).unwrap().len(), CODE);
+        assert_eq!(entry_code(&program[..100]), None);
+    }
+}
