@@ -1,36 +1,122 @@
-//! dev
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic, reason = "dev")]
-pub mod machine;
+//! `make bench`: measures, and publishes the figures.
+//!
+//! | room | does |
+//! | --- | --- |
+//! | [`machine`] | boots VMs with a plugin in QEMU that notes moments and counts instructions |
+//! | [`measurement`] | what is measured, a file each |
+//! | [`report`] | figures as a table, JSON and pictures |
+//! | [`gate`] | `make bench-check`: counts against the committed ones |
+
+#![allow(
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a measuring program prints, and fails by panicking: a figure it could not get is no figure"
+)]
+
+mod gate;
+mod machine;
+mod measurement;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
 use firstlight_host_ctl::assets::{self, Environment, Wanted};
-use firstlight_protocol::boot_spec::StageOrder;
-use machine::*;
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let n: usize = args[2].parse().unwrap();
-    let cpus = args.get(3).map_or(1, |c| c.parse().unwrap());
-    let volumes = args.get(4).map_or(1, |c| c.parse().unwrap());
-    let look = if args[1] == "wall" { Look::Clock } else { Look::Instructions };
-    let tools = tools::Tools::new(std::path::Path::new("/tmp/t-bench/bench/tools"));
-    let bench = Bench::new(&tools);
-    let mut assets = assets::find(&Wanted { builtin_root: true, ..Wanted::default() }, &Environment::of_process()).unwrap();
-    if let Ok(k) = std::env::var("KERNEL") { assets.kernel = k.into(); }
-    let disks = scene::Disks::make(&bench.program);
-    let wanted = ["virtio_mmio", "virtio_blk", "overlay", "virtio_net", "vmw_vsock_virtio_transport"];
-    let modules = tools::load_order(&assets.modules, &wanted);
-    let t = serde_json::to_value(token()).unwrap();
-    let config = format!("{{\"boot_id\":\"5a5a5a5a\",\"token\":{t},\"port\":1024,");
-    let floor = tools.floor(&tools::FloorBoot { modules, volumes: (0..volumes).map(scene::Scene::target).collect(), network: true }, &config, "/program");
-    let mut floored = assets.clone();
-    floored.guest_init = floor;
-    let b = |name: &str, a: &firstlight_host_ctl::vm::spec::Assets, stages| {
-        let dir = tempfile::tempdir().unwrap();
-        let s = scene::Scene { cpus, volumes, stages };
-        let m = bench.boot(&s.spec(a, &disks, dir.path()), dir.path(), look, |_| ());
-        println!("{name} kernel {:.1} boot {:.1} ms {} (at init {})", m.kernel_ms(), m.boot_ms(), m.boot_instructions(), m.init.instructions);
-    };
-    for _ in 0..n {
-        b("floor ", &floored, StageOrder::Graph);
-        b("graph ", &assets, StageOrder::Graph);
-        b("serial", &assets, StageOrder::Serial);
+use firstlight_tests::Lab;
+
+use machine::Bench;
+use machine::scene::Disks;
+use machine::tools::Tools;
+use measurement::{ALL, Context};
+use report::Report;
+
+/// Measure how fast and how small Firstlight is.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    /// What to measure, by name [default: everything]
+    names: Vec<String>,
+
+    /// How often each timed boot is repeated
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: usize,
+
+    /// Only compare instruction counts with the committed ones, and fail on a regression
+    #[arg(long)]
+    check: bool,
+
+    /// Only count instructions, and write what is to be committed
+    #[arg(long)]
+    update: bool,
+
+    /// Put the figures into docs/benchmarks.md as well
+    #[arg(long)]
+    publish: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let unknown = arguments.names.iter().find(|name| ALL.iter().all(|(known, _)| known != name));
+    if let Some(name) = unknown {
+        let known: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
+        println!("nothing here measures {name}; there are {}", known.join(", "));
+        return ExitCode::FAILURE;
     }
+    let Some(lab) = Lab::open() else { return ExitCode::FAILURE };
+    let context = context(lab, arguments.runs);
+    if arguments.update {
+        gate::update(&context);
+    } else if arguments.check {
+        return if gate::check(&context) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    } else {
+        publish(&report(&context, &arguments.names), arguments.publish);
+    }
+    ExitCode::SUCCESS
+}
+
+fn context(lab: Lab, runs: usize) -> Context {
+    let tools = Tools::new(&results().join("tools"));
+    let bench = Bench::new(&tools);
+    let wanted = Wanted { builtin_root: true, ..Wanted::default() };
+    let assets = assets::find(&wanted, &Environment::of_process()).unwrap_or_else(|error| panic!("{error}"));
+    let disks = Disks::make(&bench.program);
+    Context { tools, bench, assets, disks, lab, runs }
+}
+
+fn report(context: &Context, names: &[String]) -> Report {
+    let chosen = ALL.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|wanted| wanted == name));
+    let sections = chosen.map(|(_, measure)| measure(context)).collect();
+    Report { version: 1, machine: machine_in_words(context), sections }
+}
+
+fn publish(report: &Report, to_docs: bool) {
+    let written = report.write(&results());
+    written.unwrap_or_else(|error| panic!("cannot write to {}: {error}", results().display()));
+    println!("{}", report.markdown());
+    if to_docs {
+        let document = workspace().join("docs/benchmarks.md");
+        report::publish(&document, &report.markdown()).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// Processor, number of them, and the guests' kernel.
+fn machine_in_words(context: &Context) -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unknown processor", |(_, model)| model);
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = context.assets.modules.file_name().unwrap_or_default().to_string_lossy();
+    format!("{model}, {processors} processors, emulated guests (TCG) with kernel {kernel}")
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Where everything goes that is made: `target/bench`.
+fn results() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace().join("target"), PathBuf::from)
+        .join("bench")
 }

@@ -42,7 +42,8 @@ pub fn busybox_root(dir: &Path) -> PathBuf {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     copy_busybox(&root.join("bin/busybox"));
-    for applet in ["sh", "cat", "echo", "ls", "sleep", "mount", "true", "head", "id"] {
+    for applet in ["sh", "cat", "echo", "ls", "sleep", "mount", "true", "head", "id", "tar", "touch", "test"]
+    {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     root

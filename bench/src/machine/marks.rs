@@ -9,40 +9,48 @@ const CODE: usize = 12;
 
 /// A moment of a boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub(crate) struct Moment {
     /// By the host's monotonic clock, in ns.
-    pub at: u64,
+    pub(crate) at: u64,
+    /// Processor time QEMU had taken, in ns: unlike the clock it does not go on while others have the processor.
+    pub(crate) processor: u64,
     /// Instructions the guest had executed; 0 when they were not counted.
-    pub instructions: u64,
+    pub(crate) instructions: u64,
 }
 
 /// The moments of one boot that the figures are made of.
 #[derive(Debug, Clone, Copy)]
-pub struct Marks {
+pub(crate) struct Marks {
     /// When the VMM was started.
-    pub power_on: u64,
+    pub(crate) power_on: u64,
     /// Init's first instruction: the first process of the C library's.
-    pub init: Moment,
+    pub(crate) init: Moment,
     /// The program's first instruction.
-    pub program: Moment,
+    pub(crate) program: Moment,
 }
 
 impl Marks {
     /// From init's first instruction to the program's, in ms.
     #[must_use]
-    pub fn boot_ms(&self) -> f64 {
+    pub(crate) fn boot_ms(&self) -> f64 {
         milliseconds(self.program.at - self.init.at)
+    }
+
+    /// From init's first instruction to the program's, in ms of QEMU's processor time.
+    #[must_use]
+    pub(crate) fn boot_processor_ms(&self) -> f64 {
+        milliseconds(self.program.processor - self.init.processor)
     }
 
     /// From init's first instruction to the program's, in instructions.
     #[must_use]
-    pub fn boot_instructions(&self) -> u64 {
+    pub(crate) fn boot_instructions(&self) -> u64 {
         self.program.instructions - self.init.instructions
     }
 
     /// From the VMM's start to init's first instruction, in ms.
     #[must_use]
-    pub fn kernel_ms(&self) -> f64 {
+    pub(crate) fn kernel_ms(&self) -> f64 {
         milliseconds(self.init.at - self.power_on)
     }
 }
@@ -54,7 +62,7 @@ fn milliseconds(nanoseconds: u64) -> f64 {
 
 /// The plugin's argument for a mark at the entry point of the static program `path`.
 #[must_use]
-pub fn at_entry_of(name: &str, path: &Path) -> String {
+pub(crate) fn at_entry_of(name: &str, path: &Path) -> String {
     let program = fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     let code = entry_code(&program).unwrap_or_else(|| panic!("{} is no ELF program", path.display()));
     let hex: String = code.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -73,7 +81,8 @@ fn entry_code(program: &[u8]) -> Option<&[u8]> {
     let mut segments = (0..count).map(|index| headers + index * size);
     segments.find_map(|header| {
         let loaded = number(header, 4)? == 1 && number(header + 4, 4)? & EXECUTABLE as usize != 0;
-        let (offset, address, length) = (number(header + 8, 8)?, number(header + 16, 8)?, number(header + 32, 8)?);
+        let (offset, address, length) =
+            (number(header + 8, 8)?, number(header + 16, 8)?, number(header + 32, 8)?);
         let inside = loaded && (address..address + length).contains(&entry);
         inside.then(|| program.get(entry - address + offset..)?.get(..CODE)).flatten()
     })
@@ -81,14 +90,14 @@ fn entry_code(program: &[u8]) -> Option<&[u8]> {
 
 /// Reads one line of the plugin's: the mark's name and moment.
 #[must_use]
-pub fn parse(line: &str) -> Option<(&str, Moment)> {
+pub(crate) fn parse(line: &str) -> Option<(&str, Moment)> {
     let mut words = line.split_whitespace();
     if words.next()? != "mark" {
         return None;
     }
     let name = words.next()?;
-    let moment = Moment { at: words.next()?.parse().ok()?, instructions: words.next()?.parse().ok()? };
-    Some((name, moment))
+    let mut number = || words.next()?.parse().ok();
+    Some((name, Moment { at: number()?, processor: number()?, instructions: number()? }))
 }
 
 #[cfg(test)]
@@ -97,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_line_of_the_plugin_is_a_moment_and_anything_else_is_not() {
-        let moment = Moment { at: 12, instructions: 34 };
-        assert_eq!(parse("mark init 12 34"), Some(("init", moment)));
+        let moment = Moment { at: 12, processor: 3, instructions: 45 };
+        assert_eq!(parse("mark init 12 3 45"), Some(("init", moment)));
         assert_eq!(parse("warning: something"), None);
         assert_eq!(parse("mark init 12"), None);
     }

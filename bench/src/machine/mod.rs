@@ -3,11 +3,11 @@
 //!
 //! No monitor runs beside them: what is measured here is the guest's.
 
-pub mod marks;
-pub mod scene;
-pub mod tools;
+pub(crate) mod marks;
+pub(crate) mod scene;
+pub(crate) mod tools;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,12 +15,13 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use firstlight_host_ctl::boot::guest::boot_spec;
-use firstlight_host_ctl::boot::machine::machine;
-use firstlight_host_ctl::boot::{Host, Secrets, initramfs, tsc};
+use firstlight_host_ctl::boot::machine::{INITRAMFS, machine};
+use firstlight_host_ctl::boot::{Host, Secrets, initramfs, kernel, tsc};
 use firstlight_host_ctl::driver::Driver as _;
-use firstlight_host_ctl::driver::config::{SERIAL_FIFO, VHOST_SOCKET, VSOCK_SOCKET};
+use firstlight_host_ctl::driver::config::{MachineConfig, SERIAL_FIFO, VHOST_SOCKET, VSOCK_SOCKET};
 use firstlight_host_ctl::driver::qemu::Qemu;
 use firstlight_host_ctl::vm::VmSpec;
+use firstlight_initramfs::{BuiltinRoot, Shared, Signatures, vm_segment};
 use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::port;
@@ -41,7 +42,7 @@ const SECRETS: [u8; 32] = [0x5a; 32];
 
 /// What a boot is looked at with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub(crate) enum Look {
     /// The host's clock; the guest runs as it always does.
     Clock,
     /// A count of the guest's instructions, with guest time derived from them, so that the guest's timers come after the
@@ -49,48 +50,79 @@ pub enum Look {
     Instructions,
 }
 
+/// One boot.
+#[derive(Clone, Copy)]
+pub(crate) struct Boot<'a> {
+    /// The VM.
+    pub(crate) vm: &'a VmSpec,
+    /// Its directory, with its disks in it.
+    pub(crate) dir: &'a Path,
+    /// What it is looked at with.
+    pub(crate) look: Look,
+    /// A root to carry in the initramfs, which then has no kernel modules: for a VM without disks.
+    pub(crate) root: Option<&'a Path>,
+    /// What init is told otherwise than host-ctl would.
+    pub(crate) amend_spec: &'a dyn Fn(&mut BootSpec),
+    /// What of the machine is otherwise.
+    pub(crate) amend_machine: &'a dyn Fn(&mut MachineConfig),
+}
+
+impl<'a> Boot<'a> {
+    /// A boot as host-ctl does it.
+    #[must_use]
+    pub(crate) fn new(vm: &'a VmSpec, dir: &'a Path, look: Look) -> Boot<'a> {
+        Boot { vm, dir, look, root: None, amend_spec: &|_| (), amend_machine: &|_| () }
+    }
+}
+
 /// Boots VMs.
 #[derive(Debug, Clone)]
-pub struct Bench {
+pub(crate) struct Bench {
     /// The plugin.
-    pub marks: PathBuf,
+    pub(crate) marks: PathBuf,
     /// The program all VMs run.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// The rate of the host's time-stamp counter.
-    pub tsc_khz: Option<u64>,
+    pub(crate) tsc_khz: Option<u64>,
 }
 
 impl Bench {
     /// Builds what the boots are looked at with.
     #[must_use]
-    pub fn new(tools: &tools::Tools) -> Bench {
+    pub(crate) fn new(tools: &tools::Tools) -> Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.unwrap_or_else(|error| panic!("cannot start a runtime: {error}"));
         let tsc_khz = tsc::Sample::now().and_then(|sample| runtime.block_on(sample.khz()));
         Bench { marks: tools.marks(), program: tools.program(), tsc_khz }
     }
 
-    /// Boots `vm`, whose directory is `dir`, up to the program's first instruction. `amend` may change what init is
-    /// told.
+    /// Boots a VM up to its program's first instruction.
     #[must_use]
-    pub fn boot(&self, vm: &VmSpec, dir: &Path, look: Look, amend: impl FnOnce(&mut BootSpec)) -> Marks {
+    pub(crate) fn boot(&self, boot: &Boot<'_>) -> Marks {
+        let Boot { vm, dir, .. } = boot;
         let secrets = secrets();
         let mut spec = boot_spec(vm, &secrets);
-        amend(&mut spec);
-        let boot = dir.join("boot");
-        std::fs::create_dir_all(&boot).unwrap_or_else(|error| panic!("cannot make {}: {error}", boot.display()));
-        initramfs::write(vm, &spec, &dir.join(firstlight_host_ctl::boot::machine::INITRAMFS))
-            .unwrap_or_else(|error| panic!("{error}"));
+        (boot.amend_spec)(&mut spec);
+        let files = dir.join("boot");
+        std::fs::create_dir_all(&files)
+            .unwrap_or_else(|error| panic!("cannot make {}: {error}", files.display()));
+        match boot.root {
+            None => {
+                initramfs::write(vm, &spec, &dir.join(INITRAMFS)).unwrap_or_else(|error| panic!("{error}"))
+            }
+            Some(root) => write_with_root(vm, &spec, root, &dir.join(INITRAMFS)),
+        }
         make_console(dir);
         let _backend = Backend::start(vm, dir);
-        let mut command = self.command(vm, &secrets, look);
-        command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut command = self.command(boot, &secrets);
+        command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let power_on = now();
         let qemu = Running(command.spawn().unwrap_or_else(|error| panic!("cannot start QEMU: {error}")));
-        watch(qemu, power_on).unwrap_or_else(|| panic!("the boot did not reach its program:\n{}", console(dir)))
+        watch(qemu, power_on).unwrap_or_else(|why| panic!("the boot did not reach its program: {why}"))
     }
 
-    fn command(&self, vm: &VmSpec, secrets: &Secrets, look: Look) -> Command {
+    fn command(&self, boot: &Boot<'_>, secrets: &Secrets) -> Command {
+        let Boot { vm, look, .. } = boot;
         // With time made of instructions, the counter has one tick a nanosecond.
         let tsc_khz = match look {
             Look::Clock => self.tsc_khz,
@@ -98,21 +130,38 @@ impl Bench {
         };
         let host = Host { kernel_vsock: vm.assets.vsock_backend.is_none(), tsc_khz };
         let mut machine = machine(vm, secrets, &host).unwrap_or_else(|error| panic!("{error}"));
-        machine.kernel = firstlight_host_ctl::boot::kernel::bootable(vm).unwrap_or_else(|error| panic!("{error}"));
-        if let Ok(a) = std::env::var("APPEND") { machine.command_line = format!("{} {a}", machine.command_line); }
+        machine.kernel = kernel::bootable(vm).unwrap_or_else(|error| panic!("{error}"));
+        (boot.amend_machine)(&mut machine);
         let mut command = Qemu.command(&machine);
         let mut plugin = format!("file={}", self.marks.display());
         for mark in [at_entry_of("init", &vm.assets.guest_init), at_entry_of("program", &self.program)] {
             plugin = format!("{plugin},{mark}");
         }
-        if look == Look::Instructions {
-            command.args(["-icount", &std::env::var("ICOUNT").unwrap_or("shift=0,sleep=off".into())]);
+        if *look == Look::Instructions {
+            // A guest that waits for a disk, which takes real time, would have its clock jump from one timer to the
+            // next all the while, and execute each. With `sleep=on` its clock is then the host's.
+            let sleep = if machine.disks.is_empty() { "off" } else { "on" };
+            command.args(["-icount", &format!("shift=0,sleep={sleep}")]);
             plugin.push_str(",count=on");
         }
         command.args(["-plugin", &plugin]);
-        if let Ok(e) = std::env::var("EXTRA") { command.args(e.split_whitespace()); }
         command
     }
+}
+
+/// An initramfs with a root, and without modules.
+fn write_with_root(vm: &VmSpec, spec: &BootSpec, root: &Path, path: &Path) {
+    let shared = Shared {
+        init: &vm.assets.guest_init,
+        agent: None,
+        modules_dir: &vm.assets.modules,
+        modules: &[],
+        signatures: Signatures::Keep,
+        builtin_root: Some(BuiltinRoot::Directory(root)),
+    };
+    let packed = shared.pack().and_then(|shared| Ok([shared, vm_segment(spec)?].concat()));
+    let packed = packed.unwrap_or_else(|error| panic!("{error}"));
+    std::fs::write(path, packed).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
 }
 
 fn secrets() -> Secrets {
@@ -122,7 +171,7 @@ fn secrets() -> Secrets {
 
 /// The token of every boot, for an agent that the floor starts.
 #[must_use]
-pub fn token() -> Secret {
+pub(crate) fn token() -> Secret {
     Secret(SECRETS)
 }
 
@@ -136,31 +185,38 @@ impl Drop for Running {
     }
 }
 
-/// Reads marks until the program's; `None` when QEMU ends or the deadline passes before.
-fn watch(mut qemu: Running, power_on: u64) -> Option<Marks> {
-    let stdout = qemu.0.stdout.take()?;
-    let (sender, lines) = mpsc::channel();
-    let reader = std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
+/// Reads marks until the program's. Fails, with what QEMU said last, when it ends or the deadline passes before.
+fn watch(mut qemu: Running, power_on: u64) -> Result<Marks, String> {
+    let lines = lines_of(qemu.0.stdout.take());
+    let errors = lines_of(qemu.0.stderr.take());
     let deadline = Instant::now() + BOOT_DEADLINE;
     let mut init: Option<Moment> = None;
-    let marks = loop {
-        let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) else { break None };
+    while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         match parse(&line) {
             // Later programs of the C library's, such as the agent, begin with the same instructions.
             Some(("init", moment)) => _ = init.get_or_insert(moment),
-            Some(("program", program)) => break init.map(|init| Marks { power_on, init, program }),
+            Some(("program", program)) => {
+                let init = init.ok_or("the program ran without an init")?;
+                return Ok(Marks { power_on, init, program });
+            }
             Some(_) | None => {}
         }
-    };
+    }
     drop(qemu);
-    let _ = reader.join();
-    marks
+    Err(errors.iter().last().unwrap_or_else(|| format!("QEMU said nothing; waited {BOOT_DEADLINE:?}")))
+}
+
+/// The lines of a stream, read by a thread of their own.
+fn lines_of(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in stream.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 /// The vsock backend of one VM, and a host that listens to its events.
@@ -178,7 +234,8 @@ impl Backend {
         let mut command = Command::new(program);
         command.args(["--guest-cid", "3", "--socket", VHOST_SOCKET, "--uds-path", VSOCK_SOCKET]);
         command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         let mut process = Running(child);
         let deadline = Instant::now() + BACKEND_DEADLINE;
         while !dir.join(VHOST_SOCKET).exists() {
@@ -214,22 +271,9 @@ fn make_console(dir: &Path) {
     }
 }
 
-/// What the guest said on its console, as far as the FIFO still has it: nothing once QEMU is gone.
-fn console(dir: &Path) -> String {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut text = Vec::new();
-    let fifo = std::fs::File::options()
-        .read(true)
-        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
-        .open(dir.join(format!("{SERIAL_FIFO}.out")));
-    if let Ok(mut fifo) = fifo {
-        let _ = fifo.read_to_end(&mut text);
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 /// The host's monotonic clock in ns, which the plugin uses too.
 fn now() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    let now =
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -8,32 +8,39 @@ use firstlight_protocol::boot_spec::{FileSystem, Program, StageOrder, VolumeMode
 use firstlight_tests::disk;
 
 /// Where the program is in the root.
-pub const PROGRAM: &str = "/program";
+pub(crate) const PROGRAM: &str = "/program";
 
 /// Size of each disk in MiB: the file systems' structures are what a mount reads.
 const DISK_MIB: u64 = 32;
 
 /// Disk images that boots copy, so that each boot finds the same bytes.
 #[derive(Debug)]
-pub struct Disks {
+pub(crate) struct Disks {
     dir: tempfile::TempDir,
 }
 
 impl Disks {
     /// Makes a root with `program` in it, and an empty disk.
     #[must_use]
-    pub fn make(program: &Path) -> Disks {
+    pub(crate) fn make(program: &Path) -> Disks {
         let dir = tempfile::Builder::new().prefix("firstlight-bench-").tempdir();
         let dir = dir.unwrap_or_else(|error| panic!("cannot make a temporary directory: {error}"));
         let root = dir.path().join("root");
         for name in ["dev", "proc", "sys", "run", "etc", "tmp"] {
-            std::fs::create_dir_all(root.join(name)).unwrap_or_else(|error| panic!("cannot make {name}: {error}"));
+            std::fs::create_dir_all(root.join(name))
+                .unwrap_or_else(|error| panic!("cannot make {name}: {error}"));
         }
         std::fs::copy(program, root.join(PROGRAM.trim_start_matches('/')))
             .unwrap_or_else(|error| panic!("cannot copy the program: {error}"));
         disk::ext4_from(&dir.path().join("root.img"), DISK_MIB, Some(&root));
         disk::ext4(&dir.path().join("empty.img"), DISK_MIB);
         Disks { dir }
+    }
+
+    /// The root's directory.
+    #[must_use]
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
     }
 
     /// Copies the image `name` into a VM's directory. Holes stay holes.
@@ -48,25 +55,25 @@ impl Disks {
 
 /// A VM with the disks and the network of an ordinary one.
 #[derive(Debug, Clone, Copy)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// Virtual CPUs.
-    pub cpus: u32,
+    pub(crate) cpus: u32,
     /// ext4 volumes, besides the ext4 root and its ext4 upper layer.
-    pub volumes: usize,
+    pub(crate) volumes: usize,
     /// Whether stages run as a graph or one by one.
-    pub stages: StageOrder,
+    pub(crate) stages: StageOrder,
 }
 
 impl Scene {
     /// Where volume `index` is mounted.
     #[must_use]
-    pub fn target(index: usize) -> String {
+    pub(crate) fn target(index: usize) -> String {
         format!("/data{index}")
     }
 
     /// The VM's spec, with its disks in `vm`.
     #[must_use]
-    pub fn spec(self, assets: &Assets, disks: &Disks, vm: &Path) -> VmSpec {
+    pub(crate) fn spec(self, assets: &Assets, disks: &Disks, vm: &Path) -> VmSpec {
         let id = VmId::random().unwrap_or_else(|error| panic!("no random bytes: {error}"));
         let mut spec = VmSpec::new("bench", id, assets.clone(), Program::new(vec![PROGRAM.to_owned()]));
         spec.cpus = self.cpus;

@@ -7,47 +7,51 @@ use firstlight_initramfs::modules::ModuleTree;
 
 /// A directory for what is built.
 #[derive(Debug, Clone)]
-pub struct Tools {
+pub(crate) struct Tools {
     dir: PathBuf,
 }
 
 /// What the floor is compiled for.
 #[derive(Debug, Clone, Default)]
-pub struct FloorBoot {
+pub(crate) struct FloorBoot {
     /// Kernel modules in load order.
-    pub modules: Vec<String>,
+    pub(crate) modules: Vec<String>,
     /// Mount points, of the disks after the root's and the upper layer's.
-    pub volumes: Vec<String>,
+    pub(crate) volumes: Vec<String>,
     /// Whether there is an interface besides loopback.
-    pub network: bool,
+    pub(crate) network: bool,
 }
 
 impl Tools {
     /// Builds into `dir`.
     #[must_use]
-    pub fn new(dir: &Path) -> Tools {
+    pub(crate) fn new(dir: &Path) -> Tools {
         std::fs::create_dir_all(dir).unwrap_or_else(|error| panic!("cannot make {}: {error}", dir.display()));
         Tools { dir: dir.to_owned() }
     }
 
     /// The QEMU plugin that marks and counts.
     #[must_use]
-    pub fn marks(&self) -> PathBuf {
+    pub(crate) fn marks(&self) -> PathBuf {
         self.compile("marks.c", "marks.so", &["-shared", "-fPIC", "-fvisibility=hidden"])
     }
 
     /// The program of the measured boots.
     #[must_use]
-    pub fn program(&self) -> PathBuf {
+    pub(crate) fn program(&self) -> PathBuf {
         self.compile("program.S", "program", &["-nostdlib", "-static"])
     }
 
     /// The floor for `boot`, which executes `program`.
     #[must_use]
-    pub fn floor(&self, boot: &FloorBoot, agent_config: &str, program: &str) -> PathBuf {
-        let modules: Vec<String> =
-            boot.modules.iter().map(|name| quoted(&firstlight_protocol::module_manifest::module_path(name))).collect();
-        let volume = |(letter, target): (char, &String)| format!("{{\"/dev/vd{letter}\",{}}},", quoted(target));
+    pub(crate) fn floor(&self, boot: &FloorBoot, agent_config: &str, program: &str) -> PathBuf {
+        let modules: Vec<String> = boot
+            .modules
+            .iter()
+            .map(|name| quoted(&firstlight_protocol::module_manifest::module_path(name)))
+            .collect();
+        let volume =
+            |(letter, target): (char, &String)| format!("{{\"/dev/vd{letter}\",{}}},", quoted(target));
         let volumes: String = ('c'..).zip(&boot.volumes).map(volume).collect();
         let defines = [
             format!("-DMODULES={}", modules.join(",")),
@@ -63,7 +67,7 @@ impl Tools {
 
     /// The init that mounts three file systems and becomes `program`.
     #[must_use]
-    pub fn minimal(&self, program: &str) -> PathBuf {
+    pub(crate) fn minimal(&self, program: &str) -> PathBuf {
         let define = format!("-DPROGRAM={}", quoted(program));
         self.compile("minimal.c", "minimal", &["-static", &define])
     }
@@ -73,7 +77,8 @@ impl Tools {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(source);
         let mut command = Command::new("cc");
         command.args(["-O2", "-Wall", "-Wextra", "-Werror"]).args(flags).arg("-o").arg(&output).arg(&source);
-        let status = command.status().unwrap_or_else(|error| panic!("cannot run cc: {error}; run `make setup`"));
+        let status =
+            command.status().unwrap_or_else(|error| panic!("cannot run cc: {error}; run `make setup`"));
         assert!(status.success(), "cc failed on {}", source.display());
         output
     }
@@ -81,7 +86,7 @@ impl Tools {
 
 /// The modules of `wanted` that are no part of the kernel, in load order, as init has them in the initramfs.
 #[must_use]
-pub fn load_order(modules_dir: &Path, wanted: &[&str]) -> Vec<String> {
+pub(crate) fn load_order(modules_dir: &Path, wanted: &[&str]) -> Vec<String> {
     let manifest = ModuleTree::read(modules_dir).and_then(|tree| tree.resolve(wanted));
     let manifest = manifest.unwrap_or_else(|error| panic!("{error}"));
     manifest.load_order(wanted).into_iter().map(str::to_owned).collect()

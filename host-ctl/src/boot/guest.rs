@@ -64,6 +64,8 @@ fn root(vm: &VmSpec) -> Root {
         }
     };
     let upper = match &vm.upper {
+        // It is memory already, and each boot's own.
+        UpperSpec::Tmpfs if vm.root == RootSpec::Builtin => RootUpper::Direct,
         UpperSpec::Tmpfs => RootUpper::Tmpfs,
         UpperSpec::Disk(_) => {
             RootUpper::Disk(Disk { serial: UPPER_SERIAL.into(), file_system: FileSystem::Ext4 })
@@ -135,6 +137,7 @@ mod tests {
     fn the_default_vm_boots_the_built_in_root_with_an_agent_and_the_user_network() {
         let boot = boot(&spec("web"));
         assert_eq!(boot.root.source, RootSource::Initramfs(ROOT_PATH.into()));
+        assert_eq!(boot.root.upper, RootUpper::Direct);
         assert!(!boot.skip_guest_agent());
         assert_eq!(boot.network.interfaces[0].addresses[0].to_string(), "10.0.2.15/24");
     }

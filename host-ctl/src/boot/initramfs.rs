@@ -6,13 +6,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use firstlight_initramfs::{BuiltinRoot, Shared, Signatures, vm_segment};
-use firstlight_protocol::boot_spec::{BootSpec, FileSystem};
+use firstlight_protocol::boot_spec::{BootSpec, FileSystem, VolumeMode};
 
 use super::cache::{self, CacheError, Fingerprint};
 use super::kernel;
 use super::machine::bus_module;
 use crate::vm::VmSpec;
-use crate::vm::spec::{NetworkSpec, RootSpec};
+use crate::vm::spec::{NetworkSpec, RootSpec, UpperSpec};
 
 /// Part of every fingerprint: another number for another way of packing.
 const FORMAT: u8 = 2;
@@ -34,7 +34,10 @@ pub enum InitramfsError {
 /// The kernel modules a VM needs, by name; the initramfs carries all they depend on too.
 #[must_use]
 pub fn modules(vm: &VmSpec) -> Vec<&str> {
-    let mut modules = vec![bus_module(vm.machine), "vmw_vsock_virtio_transport", "overlay"];
+    let mut modules = vec![bus_module(vm.machine), "vmw_vsock_virtio_transport"];
+    if needs_overlay(vm) {
+        modules.push("overlay");
+    }
     let root = match &vm.root {
         RootSpec::Builtin => None,
         RootSpec::Image { file_system, .. } => Some(*file_system),
@@ -52,6 +55,12 @@ pub fn modules(vm: &VmSpec) -> Vec<&str> {
     modules.sort_unstable();
     modules.dedup();
     modules
+}
+
+/// The built-in root needs none: it is each boot's own.
+fn needs_overlay(vm: &VmSpec) -> bool {
+    let root = vm.root != RootSpec::Builtin || vm.upper != UpperSpec::Tmpfs;
+    root || vm.volumes.iter().any(|volume| volume.mode == VolumeMode::Overlay)
 }
 
 /// The shared archive for `vm`, packed if the cache has none.
@@ -161,7 +170,7 @@ mod tests {
     fn a_vm_carries_the_modules_it_needs_and_no_others() {
         let mut vm = spec("web");
         vm.network = NetworkSpec::None;
-        assert_eq!(modules(&vm), ["overlay", "virtio_mmio", "vmw_vsock_virtio_transport"]);
+        assert_eq!(modules(&vm), ["virtio_mmio", "vmw_vsock_virtio_transport"]);
         vm.machine = Machine::Q35;
         vm.root = RootSpec::Image { path: "/r".into(), file_system: FileSystem::Squashfs };
         vm.network = NetworkSpec::User;

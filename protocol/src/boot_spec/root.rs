@@ -32,7 +32,8 @@ pub enum RootUpper {
     Tmpfs,
     /// An overlay on a writable disk: kept.
     Disk(Disk),
-    /// The source itself, mounted read-write. Not for an initramfs, erofs or squashfs source.
+    /// The source itself, mounted read-write. Not for an erofs or squashfs source. A directory of the initramfs is memory
+    /// as a tmpfs is, so nothing is gained by an overlay on it.
     Direct,
     /// Nowhere: the source, mounted read-only.
     ReadOnly,

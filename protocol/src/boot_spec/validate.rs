@@ -49,10 +49,7 @@ fn hostname(spec: &BootSpec) -> Result<(), BootSpecError> {
 fn root(spec: &BootSpec) -> Result<(), BootSpecError> {
     let direct = spec.root.upper == RootUpper::Direct;
     match &spec.root.source {
-        RootSource::Initramfs(path) => {
-            absolute(path, || "root.source.initramfs".into())?;
-            check(!direct, || "root.upper".into(), "`direct` needs a disk as its source")?;
-        }
+        RootSource::Initramfs(path) => absolute(path, || "root.source.initramfs".into())?,
         RootSource::Disk(disk) => {
             serial(&disk.serial, || "root.source.disk.serial".into())?;
             let writable = !(direct && disk.file_system.is_read_only());

@@ -1,0 +1,167 @@
+//! Figures, and the forms they are published in.
+//!
+//! A measurement gives a [`Section`]; everything else here is the same for all of them. Figures are medians with their
+//! extremes, because a machine has other things to do; what counts is the [`Check`]s, ratios of figures of one run.
+
+mod docs;
+mod svg;
+mod table;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+pub(crate) use docs::publish;
+
+/// Everything one run of the benchmark found.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    /// The version of this document.
+    pub(crate) version: u32,
+    /// Where it was measured, in words.
+    pub(crate) machine: String,
+    /// One for each measurement.
+    pub(crate) sections: Vec<Section>,
+}
+
+/// What one measurement found.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Section {
+    /// The measurement's name on the command line.
+    pub(crate) name: &'static str,
+    /// What was measured, as a heading.
+    pub(crate) title: &'static str,
+    /// How, in a sentence or two.
+    pub(crate) text: String,
+    /// The figures.
+    pub(crate) figures: Vec<Figure>,
+    /// What they have to hold to.
+    pub(crate) checks: Vec<Check>,
+}
+
+/// One figure.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Figure {
+    /// Of what.
+    pub(crate) what: String,
+    /// In what unit.
+    pub(crate) unit: &'static str,
+    /// As often as it was measured.
+    pub(crate) samples: Vec<f64>,
+}
+
+/// A figure with a target.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Check {
+    /// What it says.
+    pub(crate) what: String,
+    /// What was found.
+    pub(crate) value: f64,
+    /// What it should be.
+    pub(crate) target: Target,
+}
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Target {
+    /// No more than this.
+    AtMost(f64),
+    /// No less than this.
+    AtLeast(f64),
+}
+
+impl Figure {
+    /// A figure of one or more samples.
+    #[must_use]
+    pub(crate) fn new(what: impl Into<String>, unit: &'static str, samples: Vec<f64>) -> Figure {
+        Figure { what: what.into(), unit, samples }
+    }
+
+    /// The middle one; of an even number, the mean of the two in the middle.
+    #[must_use]
+    pub(crate) fn median(&self) -> f64 {
+        let mut sorted = self.samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        match (sorted.get(middle), sorted.len() % 2) {
+            (None, _) => f64::NAN,
+            (Some(upper), 1) => *upper,
+            (Some(upper), _) => sorted.get(middle - 1).map_or(*upper, |lower| f64::midpoint(*lower, *upper)),
+        }
+    }
+
+    /// The least.
+    #[must_use]
+    pub(crate) fn min(&self) -> f64 {
+        self.samples.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The greatest.
+    #[must_use]
+    pub(crate) fn max(&self) -> f64 {
+        self.samples.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+impl Check {
+    /// A value that has a target.
+    #[must_use]
+    pub(crate) fn new(what: impl Into<String>, value: f64, target: Target) -> Check {
+        Check { what: what.into(), value, target }
+    }
+
+    /// Whether it holds.
+    #[must_use]
+    pub(crate) fn is_met(&self) -> bool {
+        match self.target {
+            Target::AtMost(limit) => self.value <= limit,
+            Target::AtLeast(limit) => self.value >= limit,
+        }
+    }
+}
+
+impl Report {
+    /// The report as Markdown.
+    #[must_use]
+    pub(crate) fn markdown(&self) -> String {
+        table::markdown(self)
+    }
+
+    /// Writes `report.json`, `report.md` and a picture of each section with times into `dir`.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub(crate) fn write(&self, dir: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        std::fs::write(dir.join("report.json"), serde_json::to_vec_pretty(self)?)?;
+        std::fs::write(dir.join("report.md"), self.markdown())?;
+        for section in &self.sections {
+            if let Some(picture) = svg::bars(section) {
+                std::fs::write(dir.join(format!("{}.svg", section.name)), picture)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_whatever_the_order() {
+        let median = |samples: &[f64]| Figure::new("", "ms", samples.to_vec()).median();
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(&[4.0, 1.0, 2.0, 9.0]) - 3.0).abs() < 1e-9);
+        assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_target_is_a_bound_from_one_side() {
+        assert!(Check::new("", 1.0, Target::AtMost(1.0)).is_met());
+        assert!(!Check::new("", 1.1, Target::AtMost(1.0)).is_met());
+        assert!(Check::new("", 3.5, Target::AtLeast(3.4)).is_met());
+        assert!(!Check::new("", f64::NAN, Target::AtLeast(3.4)).is_met());
+    }
+}
