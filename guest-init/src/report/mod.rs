@@ -6,7 +6,8 @@
 //!            └──► /run/firstlight/events, at once (tmpfs)
 //! ```
 //!
-//! Emitting appends to the log and wakes the sinks; it never waits for one. A sink that connects late, or again,
+//! Emitting appends to the log and wakes the sinks; it never waits for one. Until the boot is over, its stages go before
+//! the sinks, which then make do with the time that stages spend waiting for disks. A sink that connects late, or again,
 //! reads the log from its first byte. [`Reporter::flush`] is the only place that waits, and it has a deadline.
 
 mod commands;
@@ -24,9 +25,11 @@ use firstlight_protocol::agent_config::EVENTS_PATH;
 use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::Event;
+use nix::unistd::Pid;
 
 use crate::console;
 use crate::error::{CallError, Fault};
+use crate::sys;
 use crate::wait::{Deadline, Flag, lock};
 use commands::Commands;
 pub(crate) use log::boot_time;
@@ -34,6 +37,9 @@ use log::{Log, Signer};
 
 /// How long the end of the boot waits for the sinks to take what they have not taken yet.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// The niceness of whoever yields to everyone else.
+const LEAST_FAVOURED: i32 = 19;
 
 /// How long a panicking thread waits for the lock it may hold itself.
 const EMERGENCY_ATTEMPTS: u32 = 100;
@@ -50,6 +56,8 @@ struct Shared {
     /// Raised for the stream's thread, which waits in `poll(2)`.
     stream_wake: Flag,
     commands: Commands,
+    /// The sinks' threads while they yield to the boot; `None` when it is over.
+    yielding: Mutex<Option<Vec<Pid>>>,
 }
 
 impl Reporter {
@@ -67,16 +75,25 @@ impl Reporter {
             changed: Condvar::new(),
             stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
             commands: Commands::new(wake),
+            yielding: Mutex::new(Some(Vec::new())),
         });
         lock(&shared.log).append_at(since, Event::InitStart);
         let sink = Arc::clone(&shared);
-        spawn("console", move || serial::follow(&sink, &console)).map_err(CallError::of("start a thread"))?;
+        let follow = move || {
+            sink.yield_to_boot();
+            serial::follow(&sink, &console);
+        };
+        spawn("console", follow).map_err(CallError::of("start a thread"))?;
         Ok(Reporter(shared))
     }
 
     /// Says that `event` happens now.
     pub(crate) fn emit(&self, event: Event) {
+        let ends_boot = matches!(event, Event::ProgramStart { .. } | Event::Fatal { .. } | Event::PowerOff);
         self.0.append(&mut lock(&self.0.log), event);
+        if ends_boot {
+            self.0.stop_yielding();
+        }
     }
 
     /// Says that the boot failed.
@@ -101,7 +118,10 @@ impl Reporter {
     pub(crate) fn open_stream(&self) -> nix::Result<()> {
         lock(&self.0.log).stream.open();
         let shared = Arc::clone(&self.0);
-        spawn("stream", move || stream::follow(&shared))
+        spawn("stream", move || {
+            shared.yield_to_boot();
+            stream::follow(&shared);
+        })
     }
 
     /// Waits until every sink has taken all there is and has ended, but no longer than [`FLUSH_TIMEOUT`].
@@ -142,6 +162,23 @@ impl Shared {
     fn append(&self, log: &mut Log, event: Event) {
         if log.append(event) {
             self.wake();
+        }
+    }
+
+    /// Lets the boot go before the calling thread, a sink's, for as long as there is a boot.
+    fn yield_to_boot(&self) {
+        if let Some(threads) = lock(&self.yielding).as_mut() {
+            let thread = sys::thread_id();
+            threads.push(thread);
+            // A sink that does not yield is no worse than that.
+            let _ = sys::set_nice(thread, LEAST_FAVOURED);
+        }
+    }
+
+    fn stop_yielding(&self) {
+        for thread in lock(&self.yielding).take().into_iter().flatten() {
+            // ESRCH: the sink has ended.
+            let _ = sys::set_nice(thread, 0);
         }
     }
 

@@ -39,6 +39,22 @@ pub(crate) fn kill(pid: i32, number: i32) -> nix::Result<()> {
     Errno::result(unsafe { libc::kill(pid, number) }).map(drop)
 }
 
+/// The calling thread's id, as [`set_nice`] takes it.
+pub(crate) fn thread_id() -> Pid {
+    nix::unistd::gettid()
+}
+
+/// Sets the niceness of one thread, from -20 (most favoured) to 19. Source: `setpriority(2)`, "C library/kernel
+/// differences": it is the thread's alone.
+///
+/// # Errors
+/// Those of `setpriority(2)`; `ESRCH` when the thread is gone.
+pub(crate) fn set_nice(thread: Pid, nice: i32) -> nix::Result<()> {
+    let thread = libc::id_t::try_from(thread.as_raw()).map_err(|_| Errno::ESRCH)?;
+    // SAFETY: setpriority takes three integers and keeps no reference.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, nice) }).map(drop)
+}
+
 /// Reaps one child that has ended: its pid and how it ended. `None` when no child has.
 pub(crate) fn reap() -> Option<(Pid, ExitStatus)> {
     let mut status = 0;
