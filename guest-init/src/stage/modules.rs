@@ -68,6 +68,9 @@ pub(crate) struct Loader {
     initramfs: Arc<OwnedFd>,
     modules: Mutex<BTreeMap<String, Progress>>,
     changed: Condvar,
+    /// Held while the kernel takes a module in. Two at once on two processors have each change its page tables and code
+    /// under the other's feet, and interrupt it each time; one after the other they are done sooner.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +83,7 @@ enum Progress {
 impl Loader {
     /// Loads from this initramfs.
     pub(crate) fn new(initramfs: Arc<OwnedFd>) -> Loader {
-        Loader { initramfs, modules: Mutex::default(), changed: Condvar::new() }
+        Loader { initramfs, modules: Mutex::default(), changed: Condvar::new(), turn: Mutex::default() }
     }
 
     /// Loads the modules in this order, leaving out those that are loaded already.
@@ -100,7 +103,10 @@ impl Loader {
         if !self.claim(name, &path)? {
             return Ok(());
         }
-        let result = insert(&path);
+        let result = {
+            let _turn = lock(&self.turn);
+            insert(&path)
+        };
         let progress = if result.is_ok() { Progress::Loaded } else { Progress::Failed };
         lock(&self.modules).insert(name.to_owned(), progress);
         self.changed.notify_all();
