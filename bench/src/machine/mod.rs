@@ -142,6 +142,8 @@ impl Bench {
             // next all the while, and execute each. With `sleep=on` its clock is then the host's.
             let sleep = if machine.disks.is_empty() { "off" } else { "on" };
             command.args(["-icount", &format!("shift=0,sleep={sleep}")]);
+            // The random numbers the guest gets, on which the layout of its processes' memory depends.
+            command.args(["-seed", "1"]);
             plugin.push_str(",count=on");
         }
         command.args(["-plugin", &plugin]);
