@@ -11,14 +11,17 @@ use crate::report::{Check, Figure, Section, Target};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Prints resident kB of PID 1 and of the agent, which is the parent of what it executes, and the kB that files in the
-/// initramfs have. Init keeps its root open, so a process of root's still reaches it there.
+/// Prints resident kB of PID 1 and of the agent, which is the parent of what it executes, and how many files the
+/// initramfs has besides the root that is in use. Init keeps it open, so a process of root's still reaches it there.
 const LOOK: &str = "
     rss() { sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$1/status; }
     echo init $(rss 1)
     echo agent $(rss $PPID)
     for fd in /proc/1/fd/*; do
-        if [ -d $fd/firstlight/mnt ]; then echo left $(find $fd/ -xdev -type f | wc -l); break; fi
+        if [ -d $fd/firstlight/mnt ]; then
+            echo left $(find $fd/ -xdev -type f ! -path '*/firstlight/root/*' | wc -l)
+            break
+        fi
     done
 ";
 
@@ -53,8 +56,8 @@ pub(crate) fn measure(context: &Context) -> Section {
     Section {
         name: "footprint",
         title: "Footprint",
-        text: "A VM that idles, with an ext4 root. What init and the agent execute stays in memory as their text, \
-               whatever becomes of its name."
+        text: "A VM that idles on the built-in root, which is in the initramfs and stays. So does what init and the agent \
+               execute, as their text, whatever becomes of its name."
             .to_owned(),
         figures,
         checks,
