@@ -10,6 +10,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::panic,
+    clippy::unwrap_used,
     reason = "a measuring program prints, and fails by panicking: a figure it could not get is no figure"
 )]
 

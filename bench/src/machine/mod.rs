@@ -108,7 +108,7 @@ impl Bench {
             .unwrap_or_else(|error| panic!("cannot make {}: {error}", files.display()));
         match boot.root {
             None => {
-                initramfs::write(vm, &spec, &dir.join(INITRAMFS)).unwrap_or_else(|error| panic!("{error}"))
+                initramfs::write(vm, &spec, &dir.join(INITRAMFS)).unwrap_or_else(|error| panic!("{error}"));
             }
             Some(root) => write_with_root(vm, &spec, root, &dir.join(INITRAMFS)),
         }

@@ -119,7 +119,7 @@ pub(crate) fn counts(context: &Context) -> Counts {
     Counts {
         boot: least(&|| boot(context, ONE, &context.assets, Look::Instructions).boot_instructions()),
         floor: least(&|| boot(context, ONE, &floored, Look::Instructions).boot_instructions()),
-        // Without disks nothing is waited for, and every count is the same.
+        // These wait for no disk and agree within a part in a hundred.
         diskless: diskless(context, &context.assets).boot_instructions(),
         minimal: diskless(context, &minimal).boot_instructions(),
     }
