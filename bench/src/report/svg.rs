@@ -67,10 +67,10 @@ mod tests {
 
     #[test]
     fn only_times_are_drawn() {
-        let figures = vec![Figure::new("a <b>", "ms", vec![1.0, 2.0]), Figure::new("size", "MiB", vec![1.0])];
+        let figures = vec![Figure::new("a <b>", "ms", vec![1.0, 2.0]), Figure::new("heap", "MiB", vec![1.0])];
         let mut section = Section { name: "x", title: "X", text: String::new(), figures, checks: vec![] };
         let svg = bars(&section).unwrap();
-        assert!(svg.contains("a &lt;b&gt;") && !svg.contains("size"), "{svg}");
+        assert!(svg.contains("a &lt;b&gt;") && !svg.contains("heap"), "{svg}");
         section.figures.remove(0);
         assert_eq!(bars(&section), None);
     }
