@@ -1,17 +1,45 @@
 #!/bin/bash
 # Makes a Debian root file system as an ext4 image in the cache, unless it is there, and prints its path.
 #
-#   tools/debian-root.sh [--compiler] [SUITE]     default: this Debian's own, or Debian stable elsewhere
+#   tools/debian-root.sh [VARIANT [SUITE]]     default: plain, of this Debian's own suite, or of stable elsewhere
 #
-# With --compiler the image can build kernel modules against headers.
+# Variants:
+#   plain      no init of its own
+#   compiler   what building kernel modules against headers takes
+#   systemd    systemd alone: no udev, no D-Bus, no getty that could work
+#   networkd   systemd with udev, D-Bus and a networkd that would take every interface over
+#   bootable   systemd with the distribution's kernel and an initrd by initramfs-tools
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
-packages=iproute2
-# Beside the compiler: objtool of a kernel's headers is linked to libelf, and insmod is kmod's.
-compiler_packages=gcc,make,libc6-dev,libelf1,kmod
+# Raised when an image has to be made anew though its packages are the same.
+recipe=1
 # Sparse: an image holds what it is filled with.
 size=2G
+
+# What a variant installs besides the minimal base.
+packages_of() {
+    case $1 in
+        plain) echo iproute2 ;;
+        # Beside the compiler: objtool of a kernel's headers is linked to libelf, and insmod is kmod's.
+        compiler) echo iproute2,gcc,make,libc6-dev,libelf1,kmod ;;
+        systemd) echo iproute2,systemd,systemd-sysv ;;
+        networkd) echo iproute2,systemd,systemd-sysv,udev,dbus ;;
+        bootable) echo "iproute2,systemd,systemd-sysv,udev,initramfs-tools,linux-image-cloud-$(dpkg --print-architecture)" ;;
+        *) die "there is no variant $1" "there are plain, compiler, systemd, networkd and bootable" ;;
+    esac
+}
+
+# What a variant does in the root once its packages are there, as a script with the root as its argument.
+customize() {
+    case $1 in
+        networkd) cat <<'END'
+printf '[Match]\nType=ether\n[Network]\nDHCP=yes\n' >"$1/etc/systemd/network/50-everything.network"
+chroot "$1" systemctl enable --quiet systemd-networkd
+END
+            ;;
+    esac
+}
 
 this_suite() {
     . /etc/os-release
@@ -31,11 +59,13 @@ mirror_for() {
 
 # Chained by hand: the caller tests the result, and bash ignores `set -e` there.
 make_image() {
-    local suite=$1 work=$2 mirror owner=()
+    local suite=$1 variant=$2 packages=$3 work=$4 mirror owner=()
     mirror=$(mirror_for "$suite")
     # Without root, fakeroot remembers the owners that extracting would have given.
     [ "$(id -u)" = 0 ] || owner=(fakeroot)
-    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$work/root.tar" ${mirror:+"$mirror"} >&2 &&
+    { echo "set -eu" && customize "$variant"; } >"$work/customize" &&
+        mmdebstrap --quiet --variant=minbase --include="$packages" --customize-hook="sh '$work/customize' \"\$1\"" \
+            "$suite" "$work/root.tar" ${mirror:+"$mirror"} >&2 &&
         mkdir -m 755 "$work/root" &&
         "${owner[@]}" sh -euc '
             tar --extract --numeric-owner --preserve-permissions --xattrs --file "$1/root.tar" --directory "$1/root"
@@ -46,27 +76,23 @@ make_image() {
 
 main() {
     # `work` is global: the trap runs when this function's own variables are gone.
-    local suite image variant=
-    if [ "${1:-}" = --compiler ]; then
-        variant=-compiler
-        packages+=,$compiler_packages
-        shift
-    fi
-    suite=${1:-$(this_suite)}
-    image=$cache/rootfs/debian-$suite$variant.ext4
+    local variant=${1:-plain} suite=${2:-$(this_suite)} image packages made_of
+    packages=$(packages_of "$variant")
+    made_of="$packages $size $recipe"
+    image=$cache/rootfs/debian-$suite-$variant.ext4
     mkdir -p "$cache/rootfs"
     exec 9>"$cache/rootfs/lock"
     flock --wait 1800 9 || die "another process has been making a root file system for half an hour" \
         "end the holder of $cache/rootfs/lock, then try again"
     # What the image was made of is kept beside it: an image of an older recipe is made anew.
-    if [ ! -e "$image" ] || [ "$(cat "$image.recipe" 2>/dev/null)" != "$packages $size" ]; then
-        say "making a Debian $suite$variant root file system (once; about half a minute)"
+    if [ ! -e "$image" ] || [ "$(cat "$image.recipe" 2>/dev/null)" != "$made_of" ]; then
+        say "making a Debian $suite root file system, $variant (once; about half a minute)"
         work=$(partial_directory "$cache/rootfs")
         trap 'rm -rf "$work"' EXIT
-        make_image "$suite" "$work" || die "cannot make a Debian $suite root file system" \
+        make_image "$suite" "$variant" "$packages" "$work" || die "cannot make a Debian $suite root file system" \
             "the messages above say why; it needs mmdebstrap and Debian's package archive"
         mv -T "$work/image" "$image"
-        echo "$packages $size" >"$image.recipe"
+        echo "$made_of" >"$image.recipe"
     fi
     echo "$image"
 }

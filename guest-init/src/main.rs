@@ -2,9 +2,10 @@
 //!
 //! [`boot`] reads as the boot does: get ready, read the boot spec, plan, run the plan, supervise, tear down. Nothing
 //! returns from here to the kernel: whatever fails ends in a FATAL sentinel, or in a plain line where there is no key to
-//! sign one yet, and in power-off.
+//! sign one yet, and in power-off. In a guest with systemd this is PID 1 before it and after it, and beside it carries
+//! the event stream: see [`systemd`].
 //!
-//! As any other process this binary is a worker of init's, by its first argument: see [`headers`].
+//! As any other process this binary is a worker of init's, by its first argument: see [`headers`] too.
 
 mod console;
 mod delete;
@@ -17,6 +18,7 @@ mod spec_source;
 mod stage;
 mod supervise;
 mod sys;
+mod systemd;
 mod teardown;
 mod wait;
 
@@ -38,21 +40,23 @@ fn main() -> ExitCode {
     if std::process::id() != 1 {
         return worker();
     }
-    if let Err(fault) = boot() {
+    let ended = if systemd::has_ended() { systemd::end() } else { boot() };
+    if let Err(fault) = ended {
         console::say(&fault.to_string());
     }
     teardown::power_off()
 }
 
-/// What this binary does for init in a process of its own.
+/// What this binary does in a process of its own.
 fn worker() -> ExitCode {
     // Lossy: what is no UTF-8 is no option either.
     let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    if arguments.next().as_deref() == Some(headers::COMMAND) {
-        return headers::run(arguments);
+    match arguments.next().as_deref() {
+        Some(headers::COMMAND) => headers::run(arguments),
+        command => {
+            systemd::serve(command.unwrap_or_default(), arguments.next().as_deref().unwrap_or_default())
+        }
     }
-    console::say("this is a virtual machine's init; it does nothing unless it is process 1");
-    ExitCode::FAILURE
 }
 
 /// The boot. Comes back only when it fails before there is a boot spec, and with it a key for sentinels.
@@ -108,7 +112,7 @@ fn start(
     reporter: &Reporter,
 ) -> Result<Supervisor, Failure> {
     let spec = &context.spec;
-    let plan = plan::plan(spec, manifest, context.devices.transports()).map_err(Failure::of("plan"))?;
+    let plan = plan::plan(spec, manifest, context.devices.transports());
     if spec.headers.is_some() {
         // Before the root is switched, so that a program that looks finds the file. Without it init still tells the host.
         let _ = headers::announce(&Status::of(State::Pending));

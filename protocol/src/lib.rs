@@ -11,6 +11,7 @@
 //! | init → host, over serial and vsock | [`sentinel`] |
 //! | host → init, back over the vsock event stream | [`init_command`] |
 //! | init → agent, over an inherited descriptor | [`agent_config`] |
+//! | init and host → systemd in the guest | [`units`] |
 //! | host ↔ agent, over vsock | [`frame`] (header), [`codec`] (payload), [`message`] (what it says), [`version`] |
 //! | all of the above → what the host calls it | [`lifecycle`] |
 
@@ -26,4 +27,5 @@ pub mod message;
 pub mod module_manifest;
 pub mod port;
 pub mod sentinel;
+pub mod units;
 pub mod version;

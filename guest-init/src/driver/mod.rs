@@ -88,7 +88,8 @@ fn process(work: &Work) -> Option<Process> {
         | Work::Root(_)
         | Work::Volume { .. }
         | Work::Network
-        | Work::Identity => None,
+        | Work::Identity
+        | Work::Units => None,
         Work::Agent => Some(Process::Agent),
         Work::Program => Some(Process::Program),
         Work::Headers => Some(Process::Headers),

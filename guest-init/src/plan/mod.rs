@@ -8,6 +8,8 @@
 //! modules:net ────► network ────────────────────────────────┴──► headers
 //! ```
 //!
+//! In systemd mode `units` stands in the agent's place, and `program` hands PID 1 over.
+//!
 //! A stage is left out when there is nothing for it to do. Order comes from the needs alone: the driver starts each
 //! stage the moment its needs are done, or, in serial mode, the first one whose needs are.
 
@@ -18,32 +20,12 @@ mod tests;
 
 use firstlight_protocol::boot_spec::{BootSpec, Mode, Volume};
 use firstlight_protocol::module_manifest::ModuleManifest;
-use nix::errno::Errno;
 
-use crate::error::Cause;
 pub(crate) use modules::{Transports, block_driver};
 pub(crate) use mounts::{Mount, NEW_ROOT, OLD_ROOT_DIRECTORIES, Place, What};
 
 /// Paths that the `identity` stage writes in the root.
 pub(crate) const IDENTITY_FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
-
-/// The boot cannot be planned.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PlanError {
-    /// The spec asks for a mode of a later build.
-    #[error("systemd mode is not supported by this build yet")]
-    SystemdMode,
-}
-
-impl Cause for PlanError {
-    fn errno(&self) -> Option<Errno> {
-        None
-    }
-
-    fn path(&self) -> Option<&str> {
-        None
-    }
-}
 
 /// The boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,25 +87,17 @@ pub(crate) enum Work {
     Identity,
     /// Start the agent and wait until it listens.
     Agent,
-    /// Start the program.
+    /// Leave systemd all that it starts in our place.
+    Units,
+    /// Start the program, or hand PID 1 over to it.
     Program,
     /// Start the headers worker.
     Headers,
 }
 
 /// Plans the boot that `spec` asks for, with the modules of `manifest`, on a machine with these transports.
-///
-/// # Errors
-/// [`PlanError`] for what this build cannot do.
-pub(crate) fn plan(
-    spec: &BootSpec,
-    manifest: &ModuleManifest,
-    transports: Transports,
-) -> Result<Plan, PlanError> {
-    match spec.program.mode {
-        Mode::Exec => {}
-        Mode::Systemd => return Err(PlanError::SystemdMode),
-    }
+pub(crate) fn plan(spec: &BootSpec, manifest: &ModuleManifest, transports: Transports) -> Plan {
+    let mode = spec.program.mode;
     let mut stages = Stages::default();
     let modules = modules::chains(spec, transports);
     let mut load = |name: &str, wanted: &[&str], vsock| {
@@ -135,28 +109,40 @@ pub(crate) fn plan(
     let vsock = load("modules:vsock", &modules.vsock, true);
     load("modules:extra", &modules.extra, false);
 
-    let root = stages.add("root".into(), Work::Root(mounts::root(&spec.root)), some(&[block]));
+    let root = stages.add("root".into(), Work::Root(mounts::root(&spec.root, mode)), some(&[block]));
     let volumes = stages.add_volumes(root, &spec.volumes);
     stages.add("network".into(), Work::Network, some(&[net]));
     let shadowing =
         volumes.iter().filter(|(target, _)| IDENTITY_FILES.iter().any(|file| is_under(file, target)));
     let needs = shadowing.map(|(_, stage)| *stage).chain([root]).collect();
     stages.add("identity".into(), Work::Identity, needs);
-    if spec.agent.is_some() {
-        stages.add("agent".into(), Work::Agent, some(&[Some(root), vsock]));
+    match mode {
+        Mode::Exec if spec.agent.is_some() => {
+            stages.add("agent".into(), Work::Agent, some(&[Some(root), vsock]));
+        }
+        Mode::Exec => {}
+        Mode::Systemd => {
+            stages.add("units".into(), Work::Units, vec![root]);
+        }
+    }
+    let late = |stages: &mut Stages, needs| {
+        let names: Vec<String> = manifest.load_order(&modules.late).into_iter().map(str::to_owned).collect();
+        (!names.is_empty()).then(|| stages.add("modules:late".into(), Work::LateModules(names), needs))
+    };
+    if mode == Mode::Systemd {
+        // There is no later: nothing of init's is left once systemd runs.
+        late(&mut stages, vec![]);
     }
     // The launch barrier.
     let everything = (0..stages.0.len()).collect();
     let program = stages.add("program".into(), Work::Program, everything);
-    if spec.headers.is_some() {
+    if spec.headers.is_some() && mode == Mode::Exec {
         // Behind the barrier: even the start of a process and the probing of a disk cost time, and the program's is not
         // to be spent on it.
-        let names: Vec<String> = manifest.load_order(&modules.late).into_iter().map(str::to_owned).collect();
-        let late = (!names.is_empty())
-            .then(|| stages.add("modules:late".into(), Work::LateModules(names), vec![program]));
+        let late = late(&mut stages, vec![program]);
         stages.add("headers".into(), Work::Headers, some(&[Some(program), late]));
     }
-    Ok(Plan { stages: stages.0 })
+    Plan { stages: stages.0 }
 }
 
 fn some(needs: &[Option<usize>]) -> Vec<usize> {

@@ -1,6 +1,6 @@
 //! What is mounted where, for the root and for each volume.
 
-use firstlight_protocol::boot_spec::{Disk, Root, RootSource, RootUpper, Volume, VolumeMode};
+use firstlight_protocol::boot_spec::{Disk, Mode, Root, RootSource, RootUpper, Volume, VolumeMode};
 
 /// Directories of the initramfs in which the root is put together. They lie beneath the new root after the switch,
 /// out of the program's sight, and init comes back to them to unmount.
@@ -43,11 +43,21 @@ pub(crate) enum Place {
 }
 
 /// The mounts that make the root at [`NEW_ROOT`], in order.
-pub(super) fn root(root: &Root) -> Vec<Mount> {
+///
+/// Init comes back to an overlay's layers to unmount them. systemd never sees the place where they are mounted, so there
+/// they pass: with the overlay's end their last user is gone.
+pub(super) fn root(root: &Root, mode: Mode) -> Vec<Mount> {
     let own = |what, path: &str, read_only| Mount { what, place: Place::Own(path.to_owned()), read_only };
+    let layer = |what, path: &str, read_only| {
+        let place = match mode {
+            Mode::Exec => Place::Own(path.to_owned()),
+            Mode::Systemd => Place::Passing(path.to_owned()),
+        };
+        Mount { what, place, read_only }
+    };
     let scratch = match &root.upper {
-        RootUpper::Tmpfs => own(What::Scratch, UPPER, false),
-        RootUpper::Disk(disk) => own(What::Disk(disk.clone()), UPPER, false),
+        RootUpper::Tmpfs => layer(What::Scratch, UPPER, false),
+        RootUpper::Disk(disk) => layer(What::Disk(disk.clone()), UPPER, false),
         RootUpper::Direct | RootUpper::ReadOnly => {
             let read_only = root.upper == RootUpper::ReadOnly;
             return vec![own(source(root), NEW_ROOT, read_only)];
@@ -57,7 +67,7 @@ pub(super) fn root(root: &Root) -> Vec<Mount> {
     match &root.source {
         RootSource::Initramfs(path) => vec![scratch, own(overlay(path), NEW_ROOT, false)],
         RootSource::Disk(_) => {
-            vec![own(source(root), LOWER, true), scratch, own(overlay(LOWER), NEW_ROOT, false)]
+            vec![layer(source(root), LOWER, true), scratch, own(overlay(LOWER), NEW_ROOT, false)]
         }
     }
 }

@@ -28,7 +28,7 @@ fn manifest() -> ModuleManifest {
 }
 
 fn planned(change: impl FnOnce(&mut serde_json::Value)) -> Plan {
-    plan(&spec(change), &manifest(), MMIO).unwrap()
+    plan(&spec(change), &manifest(), MMIO)
 }
 
 fn volume(serial: usize, target: &str) -> serde_json::Value {
@@ -127,14 +127,14 @@ fn a_volume_in_a_volume_comes_after_it_whatever_the_order_in_the_spec() {
 
 #[test]
 fn a_boot_from_built_in_drivers_has_no_module_stage() {
-    let plan = plan(&spec(|_| {}), &ModuleManifest::default(), MMIO).unwrap();
+    let plan = plan(&spec(|_| {}), &ModuleManifest::default(), MMIO);
     assert_eq!(plan.names(), ["root", "network", "identity", "agent", "program"]);
 }
 
 #[test]
 fn only_the_transports_of_the_machine_are_loaded_and_both_where_none_shows() {
     let loaded = |transports| {
-        let plan = plan(&spec(|_| {}), &manifest(), transports).unwrap();
+        let plan = plan(&spec(|_| {}), &manifest(), transports);
         let Work::Modules { names, .. } = plan.stage("modules:block").work.clone() else { panic!() };
         ["virtio_mmio", "virtio_pci"].map(|driver| names.iter().any(|name| name == driver))
     };
@@ -175,10 +175,21 @@ fn a_read_only_root_is_one_mount() {
 }
 
 #[test]
-fn systemd_mode_is_refused_in_words() {
-    let error = plan(&spec(|document| document["program"]["mode"] = "systemd".into()), &manifest(), MMIO)
-        .unwrap_err();
-    assert_eq!(error.to_string(), "systemd mode is not supported by this build yet");
+fn systemd_starts_the_agent_itself_and_takes_over_when_all_else_is_done() {
+    let plan = planned(|document| document["program"]["mode"] = "systemd".into());
+    assert!(!plan.names().contains(&"agent"));
+    assert_eq!(plan.before("program").len(), plan.stages.len() - 1);
+    assert!(plan.before("units").contains("root"));
+}
+
+#[test]
+fn layers_that_systemd_cannot_reach_are_not_left_mounted() {
+    let places = |mode: &str| {
+        let plan = planned(|document| document["program"]["mode"] = mode.into());
+        let Work::Root(mounts) = &plan.stage("root").work else { panic!("no mounts") };
+        mounts.iter().filter(|mount| matches!(mount.place, Place::Passing(_))).count()
+    };
+    assert_eq!((places("exec"), places("systemd")), (0, 2));
 }
 
 proptest! {

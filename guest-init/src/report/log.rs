@@ -2,26 +2,36 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::hex::BootId;
 use firstlight_protocol::sentinel::{Event, MacKey, Sentinel};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::time::{ClockId, clock_gettime};
+
+use crate::sys::Witness;
 
 /// Events about a restarting agent that are kept. An agent that fails for ever would fill the memory otherwise; after
 /// these, its ups and downs are no longer told. Everything else always is.
-const MAX_AGENT_EVENTS: u32 = 1_000;
+pub(crate) const MAX_AGENT_EVENTS: u32 = 1_000;
 
 /// What turns an event into a line.
 #[derive(Debug)]
-pub(super) struct Signer {
+pub(crate) struct Signer {
     boot: BootId,
     key: MacKey,
 }
 
 impl Signer {
-    pub(super) fn new(spec: &BootSpec) -> Signer {
+    pub(crate) fn new(spec: &BootSpec) -> Signer {
         Signer { boot: spec.boot_id, key: MacKey::new(&spec.mac_key) }
+    }
+
+    /// The line of `event`, number `seq` of its boot, which happened at `t`.
+    pub(crate) fn line(&self, seq: u64, t: u64, event: Event) -> String {
+        Sentinel { boot: self.boot, seq, t, event }.render(&self.key)
     }
 }
 
@@ -35,6 +45,8 @@ pub(super) struct Log {
     /// The agent's copy.
     copy: File,
     pub(super) console: Sink,
+    /// Bytes that the console has taken.
+    pub(super) console_taken: usize,
     pub(super) stream: Sink,
     /// No more events follow, and sinks end when they have sent all.
     pub(super) closing: bool,
@@ -76,9 +88,23 @@ impl Log {
             agent_events: 0,
             copy,
             console: Sink::Open,
+            console_taken: 0,
             stream: Sink::Ended,
             closing: false,
         }
+    }
+
+    /// The log that an earlier process of this boot has begun as `lines`, which the console has taken. No sink follows it
+    /// yet.
+    pub(super) fn resume(signer: Signer, copy: File, lines: Vec<u8>) -> Log {
+        let count = last_sequence(&lines);
+        let console_taken = lines.len();
+        Log { lines, count, console: Sink::Ended, console_taken, ..Log::new(signer, copy) }
+    }
+
+    /// Takes in what another process has written to the copy.
+    pub(super) fn absorb(&mut self, bytes: &[u8]) {
+        self.lines.extend_from_slice(bytes);
     }
 
     /// Appends an event that happens now. `false` when it is not kept.
@@ -95,11 +121,37 @@ impl Log {
     /// Appends an event that happened at `t`, with the next sequence number.
     pub(super) fn append_at(&mut self, t: u64, event: Event) {
         self.count += 1;
-        let sentinel = Sentinel { boot: self.signer.boot, seq: self.count, t, event };
-        let line = sentinel.render(&self.signer.key);
+        let line = self.signer.line(self.count, t, event);
         self.lines.extend_from_slice(line.as_bytes());
         // The copy is a help for the agent, on tmpfs; when memory is so short that it fails, the sinks still get it.
         let _ = self.copy.write_all(line.as_bytes());
+    }
+
+    /// Has `event` said by a witness if `become_program` succeeds, as this log's next. Otherwise gives the errno, and
+    /// nothing was said. The lock keeps others from the copy until the witness has spoken.
+    pub(super) fn hand_over(
+        &self,
+        event: Event,
+        console: BorrowedFd<'_>,
+        become_program: impl FnOnce() -> Errno,
+    ) -> Errno {
+        let line = self.signer.line(self.count + 1, boot_time(), event);
+        let copy = match self.copy.try_clone() {
+            Ok(copy) => Flock::lock(copy, FlockArg::LockExclusive).map_err(|(_, errno)| errno),
+            Err(error) => Err(crate::error::io_errno(&error)),
+        };
+        let witness = copy.and_then(|copy| {
+            let witness = Witness::post(line.as_bytes(), &[copy.as_fd(), console])?;
+            Ok((copy, witness))
+        });
+        match witness {
+            Ok((_copy, witness)) => {
+                let errno = become_program();
+                witness.dismiss();
+                errno
+            }
+            Err(errno) => errno,
+        }
     }
 
     /// The first whole line at or after `offset`, newline included; empty at the end of the log.
@@ -114,10 +166,23 @@ impl Log {
         self.lines.get(offset..).unwrap_or_default()
     }
 
+    /// Whether the console has ended or taken all there is.
+    pub(super) fn console_has_all(&self) -> bool {
+        self.console.has_ended() || self.console_taken >= self.lines.len()
+    }
+
     /// Whether no sink is left that has not sent all.
     pub(super) fn sinks_are_done(&self) -> bool {
         self.console.has_ended() && self.stream.has_ended()
     }
+}
+
+/// The number of the last whole line of a log; 0 where there is none.
+pub(crate) fn last_sequence(lines: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(lines);
+    let numbers =
+        text.lines().rev().filter_map(|line| line.split(' ').nth(2)?.strip_prefix("seq=")?.parse().ok());
+    numbers.into_iter().next().unwrap_or(0)
 }
 
 /// Nanoseconds since the kernel started.
@@ -162,6 +227,31 @@ mod tests {
         log.append_at(7, Event::InitStart);
         log.append(Event::PowerOff);
         assert_eq!(std::fs::read(copy.path()).unwrap(), log.rest_from(0));
+    }
+
+    #[test]
+    fn a_log_goes_on_with_the_number_after_the_last() {
+        let (mut first, copy) = log();
+        first.append_at(7, Event::InitStart);
+        first.append(Event::AgentReady);
+        let mut second = Log::resume(signer(), copy.reopen().unwrap(), first.rest_from(0).to_vec());
+        let begun = second.rest_from(0).len();
+        second.append(Event::PowerOff);
+        let parsed = Sentinel::parse(second.line_at(begun).trim_ascii_end(), &signer().key).unwrap();
+        assert_eq!((parsed.seq, parsed.event), (3, Event::PowerOff));
+        assert_eq!(last_sequence(b""), 0);
+    }
+
+    #[test]
+    fn a_hand_over_that_fails_says_nothing_and_takes_no_number() {
+        let (mut log, copy) = log();
+        log.append_at(7, Event::InitStart);
+        let console = tempfile::tempfile().unwrap();
+        let errno = log.hand_over(Event::PowerOff, console.as_fd(), || Errno::ENOENT);
+        assert_eq!(errno, Errno::ENOENT);
+        assert_eq!(console.metadata().unwrap().len(), 0);
+        log.append(Event::AgentReady);
+        assert_eq!(last_sequence(&std::fs::read(copy.path()).unwrap()), 2);
     }
 
     #[test]

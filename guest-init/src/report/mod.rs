@@ -16,15 +16,16 @@ mod serial;
 mod stream;
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use firstlight_protocol::agent_config::EVENTS_PATH;
 use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::Event;
+use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::console;
@@ -32,8 +33,8 @@ use crate::error::{CallError, Fault};
 use crate::sys;
 use crate::wait::{Deadline, Flag, lock};
 use commands::Commands;
-pub(crate) use log::boot_time;
-use log::{Log, Signer};
+use log::Log;
+pub(crate) use log::{MAX_AGENT_EVENTS, Signer, boot_time, last_sequence};
 
 /// How long the end of the boot waits for the sinks to take what they have not taken yet.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -87,6 +88,64 @@ impl Reporter {
         Ok(Reporter(shared))
     }
 
+    /// Goes on with this boot's log where an earlier process left it. No sink follows it until it is told to.
+    ///
+    /// # Errors
+    /// [`CallError`], which names the file.
+    pub(crate) fn resume(spec: &BootSpec, wake: Arc<Flag>) -> Result<Reporter, CallError> {
+        let lines = std::fs::read(EVENTS_PATH).map_err(CallError::io("read", EVENTS_PATH))?;
+        let copy = File::options().append(true).open(EVENTS_PATH);
+        let copy = copy.map_err(CallError::io("open", EVENTS_PATH))?;
+        Ok(Reporter(Arc::new(Shared {
+            log: Mutex::new(Log::resume(Signer::new(spec), copy, lines)),
+            changed: Condvar::new(),
+            stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
+            commands: Commands::new(wake),
+            // There is no boot left to go before its sinks.
+            yielding: Mutex::new(None),
+        })))
+    }
+
+    /// Has the console follow a resumed log.
+    ///
+    /// # Errors
+    /// [`CallError`] of a descriptor or a thread that cannot be made.
+    pub(crate) fn open_console(&self) -> Result<(), CallError> {
+        let console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+        lock(&self.0.log).console.open();
+        let sink = Arc::clone(&self.0);
+        spawn("console", move || serial::follow(&sink, &console)).map_err(CallError::of("start a thread"))
+    }
+
+    /// Bytes of the log so far.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.0.log).rest_from(0).len()
+    }
+
+    /// Takes in what other processes of this boot have added to the log.
+    pub(crate) fn absorb(&self, bytes: &[u8]) {
+        lock(&self.0.log).absorb(bytes);
+        self.0.wake();
+    }
+
+    /// Becomes another program, and has `event` said on the console and in the log once that has succeeded. Comes back
+    /// with the errno only if it has not.
+    pub(crate) fn hand_over(
+        &self,
+        event: Event,
+        console: BorrowedFd<'_>,
+        become_program: impl FnOnce() -> Errno,
+    ) -> Errno {
+        self.0.stop_yielding();
+        let deadline = Deadline::after(FLUSH_TIMEOUT);
+        let mut log = lock(&self.0.log);
+        // The console's thread ends with this program. What the stream has not sent, its successor sends.
+        while !log.console_has_all() && !deadline.passed() {
+            log = self.0.wait_for_change(log, deadline);
+        }
+        log.hand_over(event, console, become_program)
+    }
+
     /// Says that `event` happens now.
     pub(crate) fn emit(&self, event: Event) {
         let ends_boot = matches!(event, Event::ProgramStart { .. } | Event::Fatal { .. } | Event::PowerOff);
@@ -131,10 +190,7 @@ impl Reporter {
         log.closing = true;
         self.0.wake();
         while !log.sinks_are_done() && !deadline.passed() {
-            log = match self.0.changed.wait_timeout(log, deadline.remaining()) {
-                Ok((log, _)) => log,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            log = self.0.wait_for_change(log, deadline);
         }
     }
 
@@ -159,6 +215,13 @@ impl Reporter {
 }
 
 impl Shared {
+    fn wait_for_change<'a>(&'a self, log: MutexGuard<'a, Log>, deadline: Deadline) -> MutexGuard<'a, Log> {
+        match self.changed.wait_timeout(log, deadline.remaining()) {
+            Ok((log, _)) => log,
+            Err(poisoned) => poisoned.into_inner().0,
+        }
+    }
+
     fn append(&self, log: &mut Log, event: Event) {
         if log.append(event) {
             self.wake();
@@ -201,7 +264,7 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> nix::Re
 }
 
 impl AsFd for Shared {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream_wake.as_fd()
     }
 }

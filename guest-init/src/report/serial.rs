@@ -12,16 +12,18 @@ use crate::wait::lock;
 
 /// Writes every line of the log, each with one `write(2)`, until the log is closed and all are written.
 pub(super) fn follow(shared: &Shared, mut console: &File) {
-    let mut offset = 0;
     let mut log = lock(&shared.log);
     loop {
-        let line = log.line_at(offset).to_vec();
+        let line = log.line_at(log.console_taken).to_vec();
         if !line.is_empty() {
             drop(log);
             // A console that cannot be written is no reason to end a boot, nor is there anywhere to say so.
             let _ = console.write_all(&line);
-            offset += line.len();
             log = lock(&shared.log);
+            log.console_taken += line.len();
+            if log.console_has_all() {
+                shared.changed.notify_all();
+            }
         } else if log.closing {
             break;
         } else {

@@ -13,8 +13,10 @@ pub(crate) mod in_root;
 pub(crate) mod modules;
 pub(crate) mod mounts;
 pub(crate) mod network;
+pub(crate) mod networkd;
 pub(crate) mod program;
 pub(crate) mod root;
+pub(crate) mod units;
 pub(crate) mod volumes;
 
 use std::os::fd::OwnedFd;
@@ -65,6 +67,7 @@ pub(crate) fn perform(work: &Work, context: &Context) -> Result<Done, Fault> {
         Work::Volume { mounts, required } => Ok(volumes::mount(mounts, *required, context)?),
         Work::Network => Ok(network::configure(context).map(|()| Done::default())?),
         Work::Identity => Ok(identity::establish(&context.spec)?),
+        Work::Units => Ok(units::leave(context).map(|()| Done::default())?),
         // The supervisor's.
         Work::Agent | Work::Program | Work::Headers => Ok(Done::default()),
     }

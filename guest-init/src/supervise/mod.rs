@@ -21,14 +21,13 @@ use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::{Event, ExitStatus};
 use nix::unistd::Pid;
 
-use crate::console;
 use crate::driver::{Driver, Failure, Process, Turn};
 use crate::error::{CallError, Fault};
 use crate::report::{Reporter, spawn};
 use crate::stage::agent::{OutputEnds, prepare};
 use crate::stage::{Context, root};
-use crate::sys;
 use crate::wait::{Deadline, poll, readable};
+use crate::{console, sys, systemd};
 use agent::{News, Stdio};
 use signals::{Request, Signals};
 use stop::{Answer, Stop};
@@ -157,7 +156,10 @@ impl Supervisor {
     fn start(&mut self, turn: Turn) -> Result<(), Fault> {
         match turn.process {
             Process::Agent => self.start_agent(turn),
-            Process::Program => self.start_program(turn),
+            Process::Program => match self.context.spec.program.mode {
+                Mode::Exec => self.start_program(turn),
+                Mode::Systemd => Err(self.hand_over()),
+            },
             Process::Headers => {
                 self.start_headers(turn);
                 Ok(())
@@ -174,6 +176,13 @@ impl Supervisor {
         }
         self.driver.complete_turn(turn);
         self.free_initramfs();
+    }
+
+    /// Comes back only with the reason why PID 1 could not be handed over.
+    fn hand_over(&self) -> Fault {
+        let program = &self.context.spec.program;
+        let prepare = || free_initramfs(&self.context);
+        systemd::hand_over(program, &self.reporter, self.console.as_fd(), prepare).into()
     }
 
     fn start_agent(&mut self, turn: Turn) -> Result<(), Fault> {
@@ -297,15 +306,8 @@ impl Supervisor {
     /// Nobody waits for it, so it happens beside the program's first steps.
     fn free_initramfs(&self) {
         let context = Arc::clone(&self.context);
-        let free = move || {
-            let keep = match &context.spec.root.source {
-                RootSource::Initramfs(path) => Some(path.as_str()),
-                RootSource::Disk(_) => None,
-            };
-            root::free_initramfs(&context.initramfs, keep);
-        };
         // Without the thread the memory stays in use, and that is all.
-        let _ = spawn("free", free);
+        let _ = spawn("free", move || free_initramfs(&context));
     }
 
     fn obey(&mut self, request: Request) -> Result<(), Failure> {
@@ -360,6 +362,15 @@ impl Supervisor {
         }
         Ok(())
     }
+}
+
+/// Frees what of the initramfs the root does not lie on.
+fn free_initramfs(context: &Context) {
+    let keep = match &context.spec.root.source {
+        RootSource::Initramfs(path) => Some(path.as_str()),
+        RootSource::Disk(_) => None,
+    };
+    root::free_initramfs(&context.initramfs, keep);
 }
 
 /// What a wait found.

@@ -5,6 +5,7 @@
 
 mod crash;
 mod spawn;
+mod witness;
 
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -16,6 +17,7 @@ use nix::unistd::Pid;
 
 pub(crate) use crash::power_off_on_crash;
 pub(crate) use spawn::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec};
+pub(crate) use witness::{Witness, become_program};
 
 /// Gets the process ready before the first thread is started: every signal is blocked, so that the signal
 /// descriptor is the only one to receive them, and all threads share one heap.

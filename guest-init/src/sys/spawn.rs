@@ -137,7 +137,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `fork(2)` into a cgroup; gives 0 to the child. A process that is born there spares the kernel the wait for all
 /// processors that moving it there takes, several milliseconds. Source: `clone(2)`.
-fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> nix::Result<i32> {
+pub(super) fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> nix::Result<i32> {
     // SAFETY: an all-zero clone_args is valid: no flags, no signal, the parent's stack.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());

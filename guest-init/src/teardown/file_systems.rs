@@ -30,6 +30,19 @@ pub(super) fn unmount_all(initramfs: &OwnedFd) {
     sync();
 }
 
+/// Unmounts the root at `old_root` and all that is mounted in it.
+pub(super) fn unmount_below(old_root: &str) {
+    stop_swapping();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for target in in_reverse(&mounts) {
+        let below = target.strip_prefix(old_root);
+        if below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            unmount(&target);
+        }
+    }
+    sync();
+}
+
 fn stop_swapping() {
     let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
     for swap in swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next()) {

@@ -30,6 +30,15 @@ pub(crate) fn run(remains: &Remains, initramfs: &OwnedFd, reporter: &Reporter) -
     power_off()
 }
 
+/// Ends what systemd has left of the VM below `old_root`, and powers off. Its processes are gone.
+pub(crate) fn end_below(old_root: &str, reporter: &Reporter) -> ! {
+    stand_by(reporter.clone());
+    file_systems::unmount_below(old_root);
+    reporter.emit(Event::PowerOff);
+    reporter.flush();
+    power_off()
+}
+
 /// Powers off when the teardown does not.
 fn stand_by(reporter: Reporter) {
     let watch = move || {

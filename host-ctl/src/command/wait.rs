@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use firstlight_host_ctl::vm::{Store, VmDir, VmView};
+use firstlight_protocol::boot_spec::Mode;
 use firstlight_protocol::headers::State;
 use tokio::time::timeout;
 
@@ -22,7 +23,8 @@ pub(crate) struct Wait {
     /// A name, or the unique beginning of an id
     name: String,
 
-    /// initializing, running, paused, stopping, stopped, failed, agent-ready, headers or exit; may be repeated
+    /// initializing, running, paused, stopping, stopped, failed, agent-ready, system-ready, headers or exit; may be
+    /// repeated
     #[arg(long = "for", value_name = "CONDITION")]
     conditions: Vec<Condition>,
 
@@ -139,6 +141,9 @@ fn never(goal: &Goal, view: &VmView) -> Failure {
         Some(failure) => format!(" (stage {}: {})", failure.stage, output::text::printable(&failure.reason)),
         None if view.skip_guest_agent && goal.open.contains(&Condition::AgentReady) => {
             " and was booted without an agent".to_owned()
+        }
+        None if view.mode == Mode::Exec && goal.open.contains(&Condition::SystemReady) => {
+            " and has no init of its own (--mode exec)".to_owned()
         }
         None => headers_reason(goal, view).unwrap_or_default(),
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use firstlight_protocol::boot_spec::Mode;
 use firstlight_protocol::hex::BootId;
 use firstlight_protocol::lifecycle::{Failure, State};
 use firstlight_protocol::sentinel::{Event, ExitStatus, Sentinel};
@@ -52,6 +53,10 @@ pub struct VmView {
     pub vmm_exit: Option<String>,
     /// What the monitor had to force during the latest boot.
     pub forced: Vec<String>,
+    /// Who is PID 1 once the VM runs.
+    pub mode: Mode,
+    /// What the image's own init said when it had finished starting (systemd mode).
+    pub system: Option<SystemView>,
     /// Whether the VM boots without an agent.
     pub skip_guest_agent: bool,
     /// The user's own words about it.
@@ -72,6 +77,15 @@ pub struct VmView {
     pub events: Vec<EventView>,
     /// How old the last record is, in ms: what is shown of a VM without a monitor may be that old.
     pub age_ms: Option<f64>,
+}
+
+/// The image's own init when it had finished starting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SystemView {
+    /// Its own word: `running` or `degraded`.
+    pub state: String,
+    /// The units that failed.
+    pub failed: Vec<String>,
 }
 
 /// One event.
@@ -108,6 +122,8 @@ impl VmView {
             oom: boot.is_some_and(was_oom),
             vmm_exit: boot.and_then(|boot| boot.vmm_exit.as_ref()).map(|(_, status)| status.clone()),
             forced: boot.map(|boot| boot.forced.clone()).unwrap_or_default(),
+            mode: spec.program.mode,
+            system: boot.and_then(system),
             skip_guest_agent: spec.skip_guest_agent,
             labels: spec.labels.clone(),
             created_at: fold.created().map(|at| rfc3339(at.wall_ns)),
@@ -142,6 +158,14 @@ fn failure(state: &State, boot: Option<&Boot>) -> Option<Failure> {
 
 fn was_oom(boot: &Boot) -> bool {
     boot.events.values().any(|heard| matches!(heard.sentinel.event, Event::Exit { oom: true, .. }))
+}
+
+fn system(boot: &Boot) -> Option<SystemView> {
+    boot.events.values().find_map(|heard| {
+        let Event::SystemReady { state, failed } = &heard.sentinel.event else { return None };
+        let failed = failed.split_whitespace().map(str::to_owned).collect();
+        Some(SystemView { state: state.clone(), failed })
+    })
 }
 
 fn agent_restarts(boot: &Boot) -> u32 {

@@ -16,7 +16,7 @@ use super::cgroup::Cgroup;
 use super::in_root::{open_in_root, root_of_process};
 use crate::error::{CallError, Cause};
 use crate::sys::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec};
-pub(crate) use search::{DEFAULT_PATH, c_strings};
+pub(crate) use search::{DEFAULT_PATH, c_strings, find};
 use users::UserError;
 
 /// Bytes of `/etc/passwd` and `/etc/group` that are read.
@@ -71,7 +71,7 @@ pub(crate) fn start(
 ) -> Result<Child, ProgramError> {
     let argv0 = program.argv.first().map_or("", String::as_str);
     let path = program.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
-    let found = search::find(argv0, path, &program.cwd)
+    let found = find(argv0, path, &program.cwd)
         .map_err(|errno| ProgramError::NotFound { argv0: argv0.to_owned(), errno })?;
     let [executable, cwd] = [found, program.cwd.clone()].map(std::ffi::CString::new);
     let launch = Launch {
@@ -132,7 +132,8 @@ pub(crate) fn explain(program: &Program, step: Step, errno: Errno) -> ProgramErr
     ProgramError::Step { step, path, errno, hint }
 }
 
-fn environment(program: &Program) -> impl Iterator<Item = String> {
+/// The program's environment.
+pub(crate) fn environment(program: &Program) -> impl Iterator<Item = String> {
     let given = program.env.iter().map(|(name, value)| format!("{name}={value}"));
     let path = (!program.env.contains_key("PATH")).then(|| format!("PATH={DEFAULT_PATH}"));
     given.chain(path)

@@ -1,8 +1,9 @@
-//! `--for running`, `--for agent-ready`, `--for exit`: what can be waited for, and whether it can still come.
+//! `--for running`, `--for agent-ready`, `--for system-ready`, `--for exit`: what can be waited for, and whether it can still come.
 
 use std::str::FromStr;
 
 use firstlight_host_ctl::vm::VmView;
+use firstlight_protocol::boot_spec::Mode;
 use firstlight_protocol::headers;
 use firstlight_protocol::lifecycle::State;
 
@@ -15,6 +16,8 @@ pub(crate) enum Condition {
     AgentReady,
     /// Kernel headers are there: installed, or no need to.
     Headers,
+    /// The image's own init has finished starting.
+    SystemReady,
     /// Its program ended.
     Exit,
 }
@@ -42,7 +45,7 @@ pub(crate) enum Verdict {
 }
 
 /// Every condition by its name.
-const NAMES: [(&str, Condition); 9] = [
+const NAMES: [(&str, Condition); 10] = [
     ("initializing", Condition::State(Target::Initializing)),
     ("running", Condition::State(Target::Running)),
     ("paused", Condition::State(Target::Paused)),
@@ -51,6 +54,7 @@ const NAMES: [(&str, Condition); 9] = [
     ("failed", Condition::State(Target::Failed)),
     ("agent-ready", Condition::AgentReady),
     ("headers", Condition::Headers),
+    ("system-ready", Condition::SystemReady),
     ("exit", Condition::Exit),
 ];
 
@@ -81,10 +85,14 @@ impl Condition {
             Condition::AgentReady if view.timings.agent_ready.is_some() => Verdict::Met,
             // Waiting for an agent that was waived would never end.
             Condition::AgentReady if view.skip_guest_agent => Verdict::Never,
+            Condition::SystemReady if view.timings.system_ready.is_some() => Verdict::Met,
+            Condition::SystemReady if view.mode == Mode::Exec => Verdict::Never,
             Condition::Exit if view.exit.is_some() => Verdict::Met,
             Condition::Headers => headers_verdict(view),
-            Condition::AgentReady | Condition::Exit if view.state.is_final() => Verdict::Never,
-            Condition::AgentReady | Condition::Exit => Verdict::Pending,
+            Condition::AgentReady | Condition::SystemReady | Condition::Exit if view.state.is_final() => {
+                Verdict::Never
+            }
+            Condition::AgentReady | Condition::SystemReady | Condition::Exit => Verdict::Pending,
         }
     }
 }

@@ -107,9 +107,9 @@ pub(crate) struct Run {
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
 
-    /// Whether init stays PID 1
-    #[arg(long, value_enum, default_value_t = Mode::Exec)]
-    mode: Mode,
+    /// Whether init stays PID 1 [default: systemd where the command is an init such as /sbin/init, else exec]
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
 
     /// Stages of the boot side by side, or one by one
     #[arg(long, value_enum, default_value_t = Stages::Graph)]
@@ -166,6 +166,8 @@ enum Accel {
 enum Mode {
     /// Init supervises the program, and the VM ends with it
     Exec,
+    /// Init hands PID 1 over to the image's systemd
+    Systemd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

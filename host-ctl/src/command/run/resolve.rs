@@ -18,6 +18,20 @@ use crate::output::Failure;
 /// What a VM without a command runs.
 const IDLE: [&str; 2] = ["sleep", "infinity"];
 
+/// What a VM without a command runs in systemd mode.
+const DEFAULT_INIT: &str = "/sbin/init";
+
+/// Commands that mean systemd mode where no mode is given. Whether the image has systemd there, init finds out: only it
+/// can follow the image's links.
+const INITS: [&str; 6] = [
+    "/init",
+    "/sbin/init",
+    "/usr/sbin/init",
+    "/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd",
+    "/bin/systemd",
+];
+
 /// Makes the spec, and the draft that holds the VM's files.
 pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure> {
     let id = VmId::random().map_err(|error| Failure::failed(format!("no random bytes: {error}")))?;
@@ -62,15 +76,33 @@ fn program(run: &Run) -> Result<Program, Failure> {
         variables.extend(environment::read_file(file).map_err(Failure::usage)?);
     }
     variables.extend(run.env.iter().cloned());
-    let argv = if run.argv.is_empty() { IDLE.map(str::to_owned).to_vec() } else { run.argv.clone() };
-    let Mode::Exec = run.mode;
+    let mode = mode(run);
+    let argv = match mode {
+        _ if !run.argv.is_empty() => run.argv.clone(),
+        boot_spec::Mode::Exec => IDLE.map(str::to_owned).to_vec(),
+        boot_spec::Mode::Systemd => vec![DEFAULT_INIT.to_owned()],
+    };
+    if mode == boot_spec::Mode::Systemd && run.user.is_some() {
+        return Err(Failure::usage("--user: an init runs as root")
+            .hint("start units as other users with User= in them, or use --mode exec"));
+    }
     Ok(Program {
-        mode: boot_spec::Mode::Exec,
+        mode,
         env: environment::resolve(&variables, |name| std::env::var(name).ok()),
         cwd: run.workdir.clone(),
         user: run.user.clone(),
         ..Program::new(argv)
     })
+}
+
+fn mode(run: &Run) -> boot_spec::Mode {
+    let is_init = run.argv.first().is_some_and(|program| INITS.contains(&program.as_str()));
+    match run.mode {
+        Some(Mode::Exec) => boot_spec::Mode::Exec,
+        Some(Mode::Systemd) => boot_spec::Mode::Systemd,
+        None if is_init => boot_spec::Mode::Systemd,
+        None => boot_spec::Mode::Exec,
+    }
 }
 
 fn volume(volume: &Volume) -> Result<VolumeSpec, Failure> {

@@ -1,0 +1,115 @@
+//! Beside systemd: what guest-init does when it is not PID 1, and when it is PID 1 once more.
+//!
+//! ```text
+//!  guest-init, PID 1 ──exec──► systemd, PID 1 ──────────────────────exec──► guest-init, PID 1
+//!    witness: PROGRAM-START      ├─ guest-init events                        EXIT, unmount, POWER-OFF
+//!                                │     the log ──► host's vsock port 1025
+//!                                │     STOP ──► SIGRTMIN+4 to PID 1
+//!                                │     systemctl ──► SYSTEM-READY
+//!                                └─ guest-agent
+//!                                      ├─ guest-init report agent-ready
+//!                                      └─ guest-init report agent-exit
+//! ```
+//!
+//! The log is the file at `EVENTS_PATH`: whoever has something to say appends a line under its lock, with the number
+//! after the last line's. Only guest-init has the key, so the agent is as unable to forge an event as ever.
+
+mod events;
+mod handover;
+mod record;
+mod report;
+mod system_state;
+
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use firstlight_protocol::boot_spec::BootSpec;
+use firstlight_protocol::sentinel::{Event, ExitStatus};
+use firstlight_protocol::units::{BOOT_SPEC_PATH, EVENTS_COMMAND, REPORT_COMMAND};
+use nix::errno::Errno;
+
+use crate::console;
+use crate::error::{CallError, Cause, Fault};
+use crate::report::Reporter;
+use crate::wait::Flag;
+use crate::{sys, teardown};
+pub(crate) use handover::hand_over;
+
+/// What systemd calls the program that it gives PID 1 to at the end.
+const SHUTDOWN: &str = "/shutdown";
+
+/// Where the root of systemd is then.
+const OLD_ROOT: &str = "/oldroot";
+
+/// This boot's spec could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("{reason}")]
+    Document { reason: String },
+}
+
+impl Cause for SettingsError {
+    fn errno(&self) -> Option<Errno> {
+        match self {
+            SettingsError::Call(error) => error.errno(),
+            SettingsError::Document { .. } => None,
+        }
+    }
+
+    fn path(&self) -> Option<&str> {
+        match self {
+            SettingsError::Call(error) => error.path(),
+            SettingsError::Document { .. } => Some(BOOT_SPEC_PATH),
+        }
+    }
+}
+
+/// The spec that PID 1 left.
+fn settings() -> Result<BootSpec, SettingsError> {
+    let bytes = std::fs::read(BOOT_SPEC_PATH).map_err(CallError::io("read", BOOT_SPEC_PATH))?;
+    BootSpec::from_json(&bytes).map_err(|error| SettingsError::Document { reason: error.to_string() })
+}
+
+/// Does what a process of ours that is not PID 1 was started for: `command`, with one argument where it takes one.
+pub(crate) fn serve(command: &str, what: &str) -> ExitCode {
+    let done = match command {
+        EVENTS_COMMAND => events::carry(),
+        REPORT_COMMAND => report::report(what),
+        _ => return refuse(&"this is a virtual machine's init; it does nothing unless it is process 1"),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => refuse(&fault),
+    }
+}
+
+fn refuse(why: &dyn fmt::Display) -> ExitCode {
+    console::say(&why.to_string());
+    ExitCode::FAILURE
+}
+
+/// Whether systemd has brought the system down and gives PID 1 back.
+pub(crate) fn has_ended() -> bool {
+    std::env::args().next().is_some_and(|name| name == SHUTDOWN)
+}
+
+/// The end of a VM that was systemd's. Comes back only when it fails before there is a log to go on with.
+pub(crate) fn end() -> Result<(), Fault> {
+    sys::prepare_process().map_err(CallError::of("block signals"))?;
+    sys::power_off_on_crash().map_err(CallError::of("sigaction"))?;
+    let spec = settings()?;
+    let wake = Arc::new(Flag::new().map_err(CallError::of("eventfd"))?);
+    let reporter = Reporter::resume(&spec, wake)?;
+    teardown::end_on_panic(reporter.clone());
+    // Without one of the two sinks, the other has to do.
+    let _ = reporter.open_console();
+    if spec.boot.event_stream {
+        let _ = reporter.open_stream();
+    }
+    // systemd ends in no other way than in order; one that fails keeps PID 1 for ever.
+    reporter.emit(Event::Exit { status: ExitStatus::Code(0), oom: false });
+    teardown::end_below(OLD_ROOT, &reporter)
+}

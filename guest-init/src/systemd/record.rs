@@ -1,0 +1,36 @@
+//! One more line in the log that several processes share.
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use firstlight_protocol::agent_config::EVENTS_PATH;
+use firstlight_protocol::boot_spec::BootSpec;
+use firstlight_protocol::sentinel::Event;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::console;
+use crate::error::CallError;
+use crate::report::{Signer, boot_time, last_sequence};
+
+/// Appends the event that `choose` makes of the log so far, if it makes one, and says it on the console.
+///
+/// The lock has no deadline: its holders do no more than is done here, and the kernel takes it from one that dies.
+///
+/// # Errors
+/// [`CallError`], which names the file.
+pub(super) fn append(spec: &BootSpec, choose: impl FnOnce(&str) -> Option<Event>) -> Result<(), CallError> {
+    let file = File::options().read(true).append(true).open(EVENTS_PATH);
+    let file = file.map_err(CallError::io("open", EVENTS_PATH))?;
+    let file = Flock::lock(file, FlockArg::LockExclusive);
+    let mut file = file.map_err(|(_, errno)| CallError::on("lock", EVENTS_PATH)(errno))?;
+    let mut log = Vec::new();
+    file.read_to_end(&mut log).map_err(CallError::io("read", EVENTS_PATH))?;
+    let Some(event) = choose(&String::from_utf8_lossy(&log)) else { return Ok(()) };
+    let line = Signer::new(spec).line(last_sequence(&log) + 1, boot_time(), event);
+    file.write_all(line.as_bytes()).map_err(CallError::io("append to", EVENTS_PATH))?;
+    drop(file);
+    let mut console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+    // The event stream carries it too.
+    let _ = console.write_all(line.as_bytes());
+    Ok(())
+}
