@@ -65,7 +65,14 @@ pub fn debian() -> PathBuf {
 #[track_caller]
 #[must_use]
 pub fn debian_with_compiler() -> PathBuf {
-    tool("debian-root.sh", &["--compiler"]).remove(0)
+    tool("debian-root.sh", &["compiler"]).remove(0)
+}
+
+/// A variant of one suite; `tools/debian-root.sh` says which there are.
+#[track_caller]
+#[must_use]
+pub fn debian_variant(variant: &str, suite: &str) -> PathBuf {
+    tool("debian-root.sh", &[variant, suite]).remove(0)
 }
 
 /// The packages with the headers of the kernel that VMs run.
@@ -82,4 +89,14 @@ fn tool(name: &str, args: &[&str]) -> Vec<PathBuf> {
     let output = Command::new(script).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect()
+}
+
+/// Whether the ext4 image was unmounted: its journal has nothing to replay.
+#[track_caller]
+#[must_use]
+pub fn is_clean(image: &Path) -> bool {
+    let output = Command::new("dumpe2fs").arg("-h").arg(image).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("Filesystem features"), "{output:?}");
+    !text.contains("needs_recovery")
 }

@@ -18,6 +18,7 @@
 //! | [`sync`] | directories made alike, both ways |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
+//! | [`systemd`] | guests whose PID 1 is systemd, from the hand-over to the way back |
 //! | [`truth`] | what is said of a VM: pushed, refused by name, told to systemd and Prometheus |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
@@ -37,5 +38,6 @@ mod sentinels;
 mod sessions;
 mod stop;
 mod sync;
+mod systemd;
 mod truth;
 mod volumes;

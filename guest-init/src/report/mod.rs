@@ -16,6 +16,7 @@ mod serial;
 mod stream;
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -111,7 +112,9 @@ impl Reporter {
     /// # Errors
     /// [`CallError`] of a descriptor or a thread that cannot be made.
     pub(crate) fn open_console(&self) -> Result<(), CallError> {
-        let console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+        let mut console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+        // A getty may have left its prompt there.
+        let _ = console.write_all(b"\n");
         lock(&self.0.log).console.open();
         let sink = Arc::clone(&self.0);
         spawn("console", move || serial::follow(&sink, &console)).map_err(CallError::of("start a thread"))

@@ -1,5 +1,6 @@
-//! The network as systemd-networkd is told of it: the same addresses and routes that init has set, so that it takes the
-//! interfaces over without touching them, and `network-online.target` is reached. Source: `systemd.network(5)`. Pure.
+//! The network as systemd-networkd is told of it: the addresses that init has set, to be kept with their routes, so that
+//! networkd takes the interfaces over without touching them and `network-online.target` is reached. Pure. Source:
+//! `systemd.network(5)`.
 
 use std::fmt::Write as _;
 
@@ -27,9 +28,6 @@ fn file(interface: &Interface, network: &Network) -> String {
     if !network.dns.search.is_empty() {
         let _ = writeln!(text, "Domains={}", network.dns.search.join(" "));
     }
-    for gateway in &interface.gateways {
-        let _ = writeln!(text, "\n[Route]\nGateway={gateway}\nGatewayOnLink=yes");
-    }
     if let Some(mtu) = interface.mtu {
         let _ = writeln!(text, "\n[Link]\nMTUBytes={mtu}");
     }
@@ -56,7 +54,6 @@ mod tests {
             "MACAddress=52:54:00:12:34:56",
             "KeepConfiguration=yes",
             "Address=10.0.2.15/24",
-            "Gateway=10.0.2.2",
             "DNS=10.0.2.3",
             "Domains=example",
             "MTUBytes=1400",

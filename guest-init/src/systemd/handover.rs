@@ -25,7 +25,7 @@ pub(crate) enum HandOverError {
     Call(#[from] CallError),
     #[error(transparent)]
     Program(#[from] ProgramError),
-    #[error("the root has no such init: {}; install systemd in the image, or use --mode exec", errno.desc())]
+    #[error("{}: the image needs systemd there, or use --mode exec", errno.desc())]
     Missing { argv0: String, errno: Errno },
     #[error("it is {resolved}, not systemd; use --mode exec")]
     NotSystemd { argv0: String, resolved: String },
