@@ -11,9 +11,13 @@
 //!                                      └─ guest-init report agent-exit
 //! ```
 //!
+//! In an image that boots by itself, `guest-init adopt` comes first instead: it takes the settings from systemd's credential
+//! and says the two events that are past by then.
+//!
 //! The log is the file at `EVENTS_PATH`: whoever has something to say appends a line under its lock, with the number
 //! after the last line's. Only guest-init has the key, so the agent is as unable to forge an event as ever.
 
+mod adopt;
 mod events;
 mod handover;
 mod record;
@@ -26,7 +30,7 @@ use std::sync::Arc;
 
 use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::sentinel::{Event, ExitStatus};
-use firstlight_protocol::units::{BOOT_SPEC_PATH, EVENTS_COMMAND, REPORT_COMMAND};
+use firstlight_protocol::units::{ADOPT_COMMAND, BOOT_SPEC_PATH, EVENTS_COMMAND, REPORT_COMMAND};
 use nix::errno::Errno;
 
 use crate::console;
@@ -48,7 +52,7 @@ pub(crate) enum SettingsError {
     #[error(transparent)]
     Call(#[from] CallError),
     #[error("{reason}")]
-    Document { reason: String },
+    Document { reason: String, path: String },
 }
 
 impl Cause for SettingsError {
@@ -62,7 +66,7 @@ impl Cause for SettingsError {
     fn path(&self) -> Option<&str> {
         match self {
             SettingsError::Call(error) => error.path(),
-            SettingsError::Document { .. } => Some(BOOT_SPEC_PATH),
+            SettingsError::Document { path, .. } => Some(path),
         }
     }
 }
@@ -70,12 +74,16 @@ impl Cause for SettingsError {
 /// The spec that PID 1 left.
 fn settings() -> Result<BootSpec, SettingsError> {
     let bytes = std::fs::read(BOOT_SPEC_PATH).map_err(CallError::io("read", BOOT_SPEC_PATH))?;
-    BootSpec::from_json(&bytes).map_err(|error| SettingsError::Document { reason: error.to_string() })
+    BootSpec::from_json(&bytes).map_err(|error| SettingsError::Document {
+        reason: error.to_string(),
+        path: BOOT_SPEC_PATH.to_owned(),
+    })
 }
 
 /// Does what a process of ours that is not PID 1 was started for: `command`, with one argument where it takes one.
 pub(crate) fn serve(command: &str, what: &str) -> ExitCode {
     let done = match command {
+        ADOPT_COMMAND => adopt::adopt(),
         EVENTS_COMMAND => events::carry(),
         REPORT_COMMAND => report::report(what),
         _ => return refuse(&"this is a virtual machine's init; it does nothing unless it is process 1"),

@@ -37,22 +37,40 @@ pub fn find(wanted: &Wanted, environment: &Environment) -> Result<Assets, AssetE
     let kernel = lookup::file("kernel", kernel, &[current.join("vmlinuz")])?;
     kernel::check(&kernel)?;
     let modules = lookup::modules(modules, &current.join("lib/modules"))?;
-    let program = |name: &'static str| -> Result<PathBuf, AssetError> {
-        let path = lookup::file(name, None, &environment.guest_candidates(name))?;
-        elf::check_static(&path)?;
-        Ok(path)
-    };
+    let GuestPrograms { init, agent } = guest_programs(environment)?;
     let busybox = if wanted.builtin_root { Some(busybox(environment)?) } else { None };
     Ok(Assets {
         kernel,
         modules,
-        guest_init: program("guest-init")?,
-        guest_agent: program("guest-agent")?,
+        guest_init: init,
+        guest_agent: agent,
         busybox,
         vmm: lookup::command("qemu-system-x86_64", environment.vmm.clone(), &environment.path)?,
         vsock_backend: vsock_backend(environment)?,
         cache: environment.cache.clone(),
     })
+}
+
+/// The programs that run in guests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestPrograms {
+    /// guest-init.
+    pub init: PathBuf,
+    /// guest-agent.
+    pub agent: PathBuf,
+}
+
+/// Finds and checks the guest's programs alone.
+///
+/// # Errors
+/// As [`find`].
+pub fn guest_programs(environment: &Environment) -> Result<GuestPrograms, AssetError> {
+    let program = |name: &'static str| -> Result<PathBuf, AssetError> {
+        let path = lookup::file(name, None, &environment.guest_candidates(name))?;
+        elf::check_static(&path)?;
+        Ok(path)
+    };
+    Ok(GuestPrograms { init: program("guest-init")?, agent: program("guest-agent")? })
 }
 
 fn busybox(environment: &Environment) -> Result<PathBuf, AssetError> {

@@ -57,6 +57,11 @@ pub fn boot_spec(vm: &VmSpec, secrets: &Secrets) -> BootSpec {
 }
 
 fn root(vm: &VmSpec) -> Root {
+    if vm.baked.is_some() {
+        // The image's own initrd mounts it; this is what it will have done.
+        let disk = Disk { serial: ROOT_SERIAL.into(), file_system: FileSystem::Ext4 };
+        return Root { source: RootSource::Disk(disk), upper: RootUpper::Direct };
+    }
     let source = match &vm.root {
         RootSpec::Builtin => RootSource::Initramfs(ROOT_PATH.into()),
         RootSpec::Image { file_system, .. } => {

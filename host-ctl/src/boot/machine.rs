@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use firstlight_protocol::boot_spec::{FileSystem, VolumeMode};
 use firstlight_protocol::headers;
+use firstlight_protocol::units::CREDENTIAL;
 
 use super::guest::{ROOT_SERIAL, UPPER_SERIAL, USER_MAC, volume_serial};
 use super::{Host, Secrets};
@@ -21,6 +22,12 @@ pub const INITRAMFS: &str = "boot/initramfs";
 const COMMAND_LINE: &str =
     "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t rdinit=/init cryptomgr.notests=1";
 
+/// The part of it that holds for an image that boots by itself, too.
+const CONSOLE_AND_PANIC: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t";
+
+/// The boot spec of the running boot, relative to the VM's directory: what a baked image is given as a credential.
+const BOOT_SPEC: &str = "boot/boot.json";
+
 /// The machine of one boot of `vm` on `host`.
 ///
 /// # Errors
@@ -34,9 +41,10 @@ pub fn machine(vm: &VmSpec, secrets: &Secrets, host: &Host) -> Result<MachineCon
         accelerator,
         cpus: vm.cpus,
         memory_mib: vm.memory_mib,
-        kernel: vm.assets.kernel.clone(),
-        initramfs: PathBuf::from(INITRAMFS),
-        command_line: command_line(accelerator, host),
+        kernel: vm.baked.as_ref().map_or(&vm.assets.kernel, |baked| &baked.kernel).clone(),
+        initramfs: vm.baked.as_ref().map_or_else(|| PathBuf::from(INITRAMFS), |baked| baked.initrd.clone()),
+        command_line: command_line(vm, accelerator, host),
+        credentials: vm.baked.iter().map(|_| (CREDENTIAL.to_owned(), BOOT_SPEC.into())).collect(),
         disks: disks(vm),
         network: network(&vm.network),
         vsock: if host.kernel_vsock {
@@ -47,12 +55,16 @@ pub fn machine(vm: &VmSpec, secrets: &Secrets, host: &Host) -> Result<MachineCon
     })
 }
 
-fn command_line(accelerator: Accelerator, host: &Host) -> String {
+fn command_line(vm: &VmSpec, accelerator: Accelerator, host: &Host) -> String {
+    let line = match &vm.baked {
+        None => COMMAND_LINE.to_owned(),
+        Some(baked) => format!("{CONSOLE_AND_PANIC} root=UUID={} rw", baked.root_uuid),
+    };
     match (accelerator, host.tsc_khz) {
         // Told to be reliable too: against an emulated timer the kernel would soon find it is not.
-        (Accelerator::Tcg, Some(khz)) => format!("{COMMAND_LINE} tsc_early_khz={khz} tsc=reliable"),
+        (Accelerator::Tcg, Some(khz)) => format!("{line} tsc_early_khz={khz} tsc=reliable"),
         // KVM tells its guests itself.
-        (Accelerator::Tcg, None) | (Accelerator::Kvm, _) => COMMAND_LINE.to_owned(),
+        (Accelerator::Tcg, None) | (Accelerator::Kvm, _) => line,
     }
 }
 
@@ -69,7 +81,9 @@ fn disks(vm: &VmSpec) -> Vec<DiskConfig> {
     let mut add = |image: &PathBuf, serial: String, read_only| {
         disks.push(DiskConfig { image: image.clone(), serial, read_only });
     };
-    if let RootSpec::Image { path, .. } = &vm.root {
+    if let Some(baked) = &vm.baked {
+        add(&baked.root, ROOT_SERIAL.into(), false);
+    } else if let RootSpec::Image { path, .. } = &vm.root {
         // Writes to the root go to its upper layer, so many VMs can share the image.
         add(path, ROOT_SERIAL.into(), true);
     }

@@ -14,6 +14,7 @@ mod forward;
 mod guest;
 mod headers;
 mod health;
+mod image;
 mod inspect;
 mod kill;
 mod last_known;
@@ -73,6 +74,7 @@ pub(crate) enum Command {
     BootChart(boot_chart::BootChart),
     #[command(subcommand)]
     Headers(headers::Headers),
+    Image(image::Image),
     Metrics(metrics::Metrics),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
@@ -111,6 +113,7 @@ impl Command {
             Command::Rm(rm) => rm.run(context).await.map(done),
             Command::BootChart(chart) => chart.run(context).await.map(done),
             Command::Headers(headers) => headers.run(context).map(done),
+            Command::Image(image) => image.run(context).map(done),
             Command::Metrics(metrics) => metrics.run(context).map(done),
             Command::Doctor(doctor) => doctor.run(context).await.map(done),
             Command::Completion(completion) => completion.run().map(done),

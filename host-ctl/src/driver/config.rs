@@ -28,6 +28,8 @@ pub struct MachineConfig {
     pub initramfs: PathBuf,
     /// The kernel's command line.
     pub command_line: String,
+    /// systemd credentials, by name, and the files that hold them.
+    pub credentials: Vec<(String, PathBuf)>,
     /// Disks, found in the guest by their serials.
     pub disks: Vec<DiskConfig>,
     /// The network interface.

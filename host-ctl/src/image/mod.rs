@@ -1,8 +1,14 @@
 //! Root file systems and disk images: what `--rootfs` and `--volume` name, made into something a guest can mount.
 
 mod archive;
+pub mod bake;
+mod baked;
+mod debugfs;
 mod erofs;
 mod error;
+mod sparse;
+pub mod survey;
+mod tree;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,6 +16,7 @@ use std::path::Path;
 
 use firstlight_protocol::boot_spec::FileSystem;
 
+pub use baked::{Marker, prepare as prepare_baked};
 pub use error::ImageError;
 
 use crate::vm::Draft;

@@ -169,7 +169,10 @@ fn prepare(vm: &VmDir, spec: &BootSpec) -> Result<(), MonitorError> {
     let document = boot_dir.join("boot.json");
     files::write_private(&document, spec.to_json().as_bytes())
         .map_err(MonitorError::io("write", &document))?;
-    boot::initramfs::write(vm.spec(), spec, Path::new(boot::machine::INITRAMFS))?;
+    // A baked image has an initrd of its own.
+    if vm.spec().baked.is_none() {
+        boot::initramfs::write(vm.spec(), spec, Path::new(boot::machine::INITRAMFS))?;
+    }
     for end in ["in", "out"] {
         let fifo = format!("{SERIAL_FIFO}.{end}");
         let made = nix::unistd::mkfifo(fifo.as_str(), Mode::S_IRUSR | Mode::S_IWUSR);

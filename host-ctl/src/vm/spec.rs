@@ -66,6 +66,9 @@ pub struct VmSpec {
     /// Where writes to the root go.
     #[serde(default)]
     pub upper: UpperSpec,
+    /// What an image boots by itself with; `root` and `upper` mean nothing then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baked: Option<BakedSpec>,
     /// Further file systems.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeSpec>,
@@ -172,6 +175,20 @@ pub enum UpperSpec {
     Disk(PathBuf),
 }
 
+/// A baked image, which boots by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BakedSpec {
+    /// The VM's own copy of the image, which it writes to.
+    pub root: PathBuf,
+    /// The UUID of the file system, by which the image's initrd finds it.
+    pub root_uuid: String,
+    /// The kernel, the image's own or another.
+    pub kernel: PathBuf,
+    /// The initrd that goes with it.
+    pub initrd: PathBuf,
+}
+
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -266,6 +283,7 @@ impl VmSpec {
             assets,
             root: RootSpec::default(),
             upper: UpperSpec::default(),
+            baked: None,
             volumes: Vec::new(),
             headers: None,
             network: NetworkSpec::default(),
@@ -322,7 +340,8 @@ impl VmSpec {
         check(self.memory_mib >= MIN_MEMORY_MIB, "memory_mib", memory)?;
         check(self.logs.max_files >= 1, "logs.max_files", "must be at least 1".into())?;
         check(self.logs.max_size >= 512, "logs.max_size", "must be at least 512 bytes".into())?;
-        let builtin = self.root == RootSpec::Builtin && self.assets.busybox.is_none();
+        let builtin = self.root == RootSpec::Builtin && self.baked.is_none();
+        let builtin = builtin && self.assets.busybox.is_none();
         check(!builtin, "assets.busybox", "the built-in root needs a static busybox".into())?;
         for (index, volume) in self.volumes.iter().enumerate() {
             let field = format!("volumes[{index}].file_system");

@@ -92,16 +92,22 @@ pub(crate) struct Run {
     headers_mask_others: bool,
 
     /// The kernel: a bzImage or an ELF image [default: FIRSTLIGHT_KERNEL, or what `make setup` fetched]
+    /// The kernel: a bzImage or an ELF image [default: FIRSTLIGHT_KERNEL, or what `make setup` fetched; of a baked image
+    /// the newest in it]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+
+    /// The initrd of a baked image [default: the newest in it]
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
 
     /// The kernel's lib/modules/RELEASE [default: FIRSTLIGHT_MODULES, or what `make setup` fetched]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
 
-    /// The emulated machine
-    #[arg(long, value_enum, default_value_t = Machine::Microvm)]
-    machine: Machine,
+    /// The emulated machine [default: q35 for a baked image, else microvm]
+    #[arg(long, value_enum)]
+    machine: Option<Machine>,
 
     /// What runs the guest's instructions
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
@@ -168,6 +174,8 @@ enum Mode {
     Exec,
     /// Init hands PID 1 over to the image's systemd
     Systemd,
+    /// An image that `image bake` has prepared boots by itself
+    Baked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

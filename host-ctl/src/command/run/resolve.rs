@@ -38,10 +38,11 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     let name = run.name.clone().unwrap_or_else(|| format!("vm-{}", &id.to_string()[..6]));
     let draft = store.draft(&name)?;
     let wanted = Wanted {
-        kernel: run.kernel.clone(),
+        kernel: run.kernel.clone().filter(|_| !is_baked(run)),
         modules: run.modules.clone(),
         builtin_root: run.rootfs.is_none(),
     };
+    refuse_for_baked(run)?;
     let program = program(run)?;
     let volumes = run.volume.iter().map(volume).collect::<Result<_, _>>()?;
     let headers = run.headers.as_deref().map(|bundle| headers(bundle, run)).transpose()?;
@@ -49,7 +50,12 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     let mut spec = VmSpec::new(&name, id, assets::find(&wanted, &Environment::of_process())?, program);
     spec.cpus = run.cpus;
     spec.memory_mib = u32::try_from(run.memory >> 20).unwrap_or(u32::MAX);
-    spec.machine = machine(run.machine);
+    spec.machine = match run.machine {
+        Some(machine) => self::machine(machine),
+        // What every distribution's initrd knows.
+        None if is_baked(run) => spec::Machine::Q35,
+        None => spec::Machine::Microvm,
+    };
     spec.accel = accel(run.accel);
     spec.volumes = volumes;
     spec.headers = headers;
@@ -63,6 +69,11 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     spec.rm_on_exit = run.rm && run.detach;
     // What costs time comes last: a mistake in any flag is said before an image is made.
     spec.root = match &run.rootfs {
+        Some(image) if is_baked(run) => {
+            let baked = image::prepare_baked(image, run.kernel.as_deref(), run.initrd.as_deref(), &draft)?;
+            spec.baked = Some(baked);
+            RootSpec::Builtin
+        }
         Some(source) => image::root(source, &draft)?,
         None => RootSpec::Builtin,
     };
@@ -95,11 +106,42 @@ fn program(run: &Run) -> Result<Program, Failure> {
     })
 }
 
+fn is_baked(run: &Run) -> bool {
+    run.mode == Some(Mode::Baked)
+}
+
+/// What an image that boots by itself decides itself, and nobody can for it.
+fn refuse_for_baked(run: &Run) -> Result<(), Failure> {
+    if !is_baked(run) {
+        return match run.initrd {
+            None => Ok(()),
+            Some(_) => Err(Failure::usage("--initrd is for --mode baked alone; init has one of its own")),
+        };
+    }
+    let refused = [
+        ("a command", !run.argv.is_empty()),
+        ("--volume", !run.volume.is_empty()),
+        ("--env", !run.env.is_empty() || !run.env_file.is_empty()),
+        ("--skip-guest-agent", run.skip_guest_agent),
+    ];
+    if run.rootfs.is_none() {
+        return Err(Failure::usage("--mode baked needs --rootfs with an image")
+            .hint("make one: host-ctl image bake IMAGE"));
+    }
+    match refused.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((what, _)) => {
+            Err(Failure::usage(format!("--mode baked takes no {what}: the image starts itself"))
+                .hint("configure it in the image, or use --mode systemd"))
+        }
+    }
+}
+
 fn mode(run: &Run) -> boot_spec::Mode {
     let is_init = run.argv.first().is_some_and(|program| INITS.contains(&program.as_str()));
     match run.mode {
         Some(Mode::Exec) => boot_spec::Mode::Exec,
-        Some(Mode::Systemd) => boot_spec::Mode::Systemd,
+        Some(Mode::Systemd | Mode::Baked) => boot_spec::Mode::Systemd,
         None if is_init => boot_spec::Mode::Systemd,
         None => boot_spec::Mode::Exec,
     }

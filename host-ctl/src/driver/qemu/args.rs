@@ -28,6 +28,10 @@ pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
     // QEMU opens both FIFOs for reading and writing, so they always have a reader and keep what nobody reads yet.
     args.option("-chardev", format!("pipe,id=console,path={SERIAL_FIFO}"));
     args.option("-serial", "chardev:console");
+    for (name, file) in &machine.credentials {
+        // systemd takes them from there. Source: `systemd-creds(1)`.
+        args.option("-fw_cfg", format!("name=opt/io.systemd.credentials/{name},file={}", file.display()));
+    }
     for (index, disk) in machine.disks.iter().enumerate() {
         args.disk(index, disk);
     }
@@ -155,6 +159,7 @@ mod tests {
             kernel: "/k,1/vmlinuz".into(),
             initramfs: "boot/initramfs".into(),
             command_line: "console=ttyS0".into(),
+            credentials: vec![],
             disks: vec![DiskConfig {
                 image: "/a,b \"c\".img".into(),
                 serial: "root".into(),
