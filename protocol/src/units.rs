@@ -4,6 +4,8 @@
 //! them into an image that boots by itself. They are text made of paths, so this module is as pure as the rest.
 //! Sources: `systemd.unit(5)`, `systemd.service(5)`, `systemd.exec(5)`.
 
+use crate::headers::STATUS_PATH;
+
 /// What is installed for systemd, by which road the settings arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settings {
@@ -38,14 +40,17 @@ pub const REPORT_COMMAND: &str = "report";
 /// The argument by which it is to take a baked image's settings from the credential.
 pub const ADOPT_COMMAND: &str = "adopt";
 
-/// The argument by which it is to install kernel headers.
-pub const HEADERS_COMMAND: &str = "headers-worker";
+/// The argument by which it is to install the kernel headers that the spec names.
+pub const HEADERS_COMMAND: &str = "install-headers";
 
 /// The event of [`REPORT_COMMAND`] that says that the agent listens.
 pub const REPORT_AGENT_READY: &str = "agent-ready";
 
 /// The event of [`REPORT_COMMAND`] that says how the agent ended, from the variables of `systemd.exec(5)`.
 pub const REPORT_AGENT_EXIT: &str = "agent-exit";
+
+/// The event of [`REPORT_COMMAND`] that says how the installation of headers ended, from their status.
+pub const REPORT_HEADERS_END: &str = "headers-end";
 
 /// The target whose start brings ours: the earliest that every system has. None of ours is ordered against it, so none
 /// delays it.
@@ -79,6 +84,7 @@ impl Layout<'_> {
     pub fn units(&self) -> Vec<Unit> {
         let mut units = vec![self.events()];
         units.extend(self.agent.map(|agent| self.agent(agent)));
+        units.push(self.headers());
         units
     }
 
@@ -112,10 +118,7 @@ impl Layout<'_> {
 
     fn agent(&self, agent: &str) -> Unit {
         let (init, condition, timeout) = (self.init, self.condition(), self.ready_timeout_ms);
-        let order = match self.settings {
-            Settings::HandedOver => "",
-            Settings::Credential => "Requires=firstlight-events.service\nAfter=firstlight-events.service\n",
-        };
+        let order = self.order();
         let text = format!(
             "[Unit]\n\
              Description=Firstlight agent\n\
@@ -134,10 +137,43 @@ impl Layout<'_> {
              Restart=always\n\
              RestartSec=100ms\n\
              TimeoutStartSec={timeout}ms\n\
-             TimeoutStopSec=2s\n\
+             TimeoutStopSec=4s\n\
              KillMode=mixed\n"
         );
         Unit { name: "firstlight-agent.service", text: text + &self.install() }
+    }
+
+    /// It runs where there is a status to begin with, which whoever reads the spec makes when it asks for headers. Its start
+    /// is over with its `execve`, so not even systemd's own "running" waits for the installation.
+    fn headers(&self) -> Unit {
+        let (init, order) = (self.init, self.order());
+        let text = format!(
+            "[Unit]\n\
+             Description=Firstlight kernel headers\n\
+             DefaultDependencies=no\n\
+             Conflicts=shutdown.target\n\
+             Before=shutdown.target\n\
+             ConditionPathExists={STATUS_PATH}\n\
+             {order}\
+             \n\
+             [Service]\n\
+             Type=exec\n\
+             ExecStart={init} {HEADERS_COMMAND}\n\
+             ExecStopPost={init} {REPORT_COMMAND} {REPORT_HEADERS_END}\n\
+             Nice=19\n\
+             CPUSchedulingPolicy=idle\n\
+             IOSchedulingClass=idle\n\
+             TimeoutStopSec=10s\n"
+        );
+        Unit { name: "firstlight-headers.service", text: text + &self.install() }
+    }
+
+    /// A baked image's settings are there once the event stream has adopted them.
+    fn order(&self) -> &'static str {
+        match self.settings {
+            Settings::HandedOver => "",
+            Settings::Credential => "Requires=firstlight-events.service\nAfter=firstlight-events.service\n",
+        }
     }
 
     /// A baked image boots without a host too; then there is nobody to talk to.
@@ -197,7 +233,8 @@ mod tests {
     #[test]
     fn a_vm_without_an_agent_has_the_event_stream_alone() {
         let units = Layout { agent: None, ..layout(Settings::HandedOver) }.units();
-        assert_eq!(units.iter().map(|unit| unit.name).collect::<Vec<_>>(), ["firstlight-events.service"]);
+        assert!(units.iter().all(|unit| unit.name != "firstlight-agent.service"), "{units:?}");
+        assert!(units.iter().any(|unit| unit.name == "firstlight-events.service"), "{units:?}");
     }
 
     #[test]
@@ -205,7 +242,10 @@ mod tests {
         for unit in layout(Settings::HandedOver).units() {
             assert!(!unit.text.contains("Credential"), "{}", unit.text);
         }
-        let baked = layout(Settings::Credential).units();
-        assert!(baked.iter().all(|unit| values(unit, "ConditionCredential") == [CREDENTIAL]));
+        for unit in layout(Settings::Credential).units() {
+            let asks = values(&unit, "ConditionCredential") == [CREDENTIAL];
+            // What needs a unit that was not started because of its condition finds no settings, and has a condition too.
+            assert!(asks || !values(&unit, "ConditionPathExists").is_empty(), "{}", unit.text);
+        }
     }
 }

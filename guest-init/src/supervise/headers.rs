@@ -36,18 +36,19 @@ impl Keeper {
 
     /// A process was reaped. Gives what is to be said when it was the worker.
     pub(super) fn on_exit(&self, pid: Pid, status: ExitStatus) -> Option<Event> {
-        (pid == self.0).then(|| {
-            let said = read_status().unwrap_or_else(|| Status::of(State::Running));
-            let reason = said.reason.unwrap_or_default();
-            match said.state {
-                State::Ready => Event::HeadersReady,
-                State::Skipped => Event::HeadersSkipped { reason },
-                State::Failed => Event::HeadersFailed { error: reason },
-                State::Pending | State::Running => {
-                    failed(format!("the worker ended without a result ({})", words(status)))
-                }
-            }
-        })
+        (pid == self.0).then(|| outcome(&words(status)))
+    }
+}
+
+/// What is to be said of a worker that has ended, `how` in words.
+pub(crate) fn outcome(how: &str) -> Event {
+    let said = read_status().unwrap_or_else(|| Status::of(State::Running));
+    let reason = said.reason.unwrap_or_default();
+    match said.state {
+        State::Ready => Event::HeadersReady,
+        State::Skipped => Event::HeadersSkipped { reason },
+        State::Failed => Event::HeadersFailed { error: reason },
+        State::Pending | State::Running => failed(format!("the worker ended without a result ({how})")),
     }
 }
 

@@ -5,7 +5,7 @@
 //! nobody else ever waits for a child.
 
 mod agent;
-mod headers;
+pub(crate) mod headers;
 mod program;
 mod shell;
 mod signals;

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use firstlight_protocol::agent_config::EVENTS_PATH;
 use firstlight_protocol::boot_spec::{BootSpec, Mode};
+use firstlight_protocol::headers::{State, Status};
 use firstlight_protocol::sentinel::Event;
 use firstlight_protocol::units::{CREDENTIAL, DIRECTORY};
 use nix::mount::{MsFlags, mount};
@@ -12,6 +13,7 @@ use nix::sys::stat;
 
 use super::{SettingsError, record};
 use crate::error::{CallError, Fault};
+use crate::headers::announce;
 use crate::stage::mounts::make_directory;
 use crate::stage::units::{leave_settings, leave_way_back};
 
@@ -33,6 +35,9 @@ pub(super) fn adopt() -> Result<(), Fault> {
         Err(error) => return Err(CallError::io("create", EVENTS_PATH)(error).into()),
     }
     leave_settings(&spec)?;
+    if spec.headers.is_some() {
+        announce(&Status::of(State::Pending))?;
+    }
     // Distributions' initrds mount it without, and the program that PID 1 comes back to is there.
     let executable = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(None::<&str>, "/run", None::<&str>, executable, None::<&str>)

@@ -6,6 +6,7 @@
 //!                                │     the log ──► host's vsock port 1025
 //!                                │     STOP ──► SIGRTMIN+4 to PID 1
 //!                                │     systemctl ──► SYSTEM-READY
+//!                                ├─ guest-init install-headers
 //!                                └─ guest-agent
 //!                                      ├─ guest-init report agent-ready
 //!                                      └─ guest-init report agent-exit
@@ -28,16 +29,18 @@ use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use firstlight_protocol::boot_spec::BootSpec;
+use firstlight_protocol::boot_spec::{BootSpec, Headers};
 use firstlight_protocol::sentinel::{Event, ExitStatus};
-use firstlight_protocol::units::{ADOPT_COMMAND, BOOT_SPEC_PATH, EVENTS_COMMAND, REPORT_COMMAND};
+use firstlight_protocol::units::{
+    ADOPT_COMMAND, BOOT_SPEC_PATH, EVENTS_COMMAND, HEADERS_COMMAND, REPORT_COMMAND,
+};
 use nix::errno::Errno;
 
 use crate::console;
 use crate::error::{CallError, Cause, Fault};
 use crate::report::Reporter;
 use crate::wait::Flag;
-use crate::{sys, teardown};
+use crate::{headers, sys, teardown};
 pub(crate) use handover::hand_over;
 
 /// What systemd calls the program that it gives PID 1 to at the end.
@@ -84,6 +87,7 @@ fn settings() -> Result<BootSpec, SettingsError> {
 pub(crate) fn serve(command: &str, what: &str) -> ExitCode {
     let done = match command {
         ADOPT_COMMAND => adopt::adopt(),
+        HEADERS_COMMAND => return install_headers(),
         EVENTS_COMMAND => events::carry(),
         REPORT_COMMAND => report::report(what),
         _ => return refuse(&"this is a virtual machine's init; it does nothing unless it is process 1"),
@@ -92,6 +96,19 @@ pub(crate) fn serve(command: &str, what: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => refuse(&fault),
     }
+}
+
+/// The headers worker, as a unit.
+fn install_headers() -> ExitCode {
+    let spec = match settings() {
+        Ok(spec) => spec,
+        Err(error) => return refuse(&error),
+    };
+    let Some(Headers { serial, mask_others }) = spec.headers.clone() else { return ExitCode::SUCCESS };
+    if let Err(error) = record::append(&spec, |_| Some(Event::HeadersStart)) {
+        return refuse(&error);
+    }
+    headers::run(headers::Options { serial, mask_others }.arguments().into_iter().skip(1))
 }
 
 fn refuse(why: &dyn fmt::Display) -> ExitCode {

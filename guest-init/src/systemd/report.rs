@@ -1,32 +1,27 @@
-//! `report EVENT`: how the agent's unit says what becomes of the agent.
+//! `report EVENT`: how units say what becomes of the agent and of the headers.
 
 use std::str::FromStr;
 
 use firstlight_protocol::sentinel::{Event, ExitStatus};
-use firstlight_protocol::units::{REPORT_AGENT_EXIT, REPORT_AGENT_READY};
+use firstlight_protocol::units::{REPORT_AGENT_EXIT, REPORT_AGENT_READY, REPORT_HEADERS_END};
 use nix::sys::signal::Signal;
 
 use super::{record, settings};
-use crate::console;
 use crate::error::Fault;
 use crate::report::MAX_AGENT_EVENTS;
+use crate::supervise::headers;
 
 /// Says that the event named `what` happened.
 pub(super) fn report(what: &str) -> Result<(), Fault> {
-    let event: Box<dyn FnOnce(&str) -> Option<Event>> = match what {
-        REPORT_AGENT_READY => Box::new(|log| has_room(log).then_some(Event::AgentReady)),
-        REPORT_AGENT_EXIT => {
-            let variable = |name| std::env::var(name).unwrap_or_default();
-            let status =
-                status(&variable("SERVICE_RESULT"), &variable("EXIT_CODE"), &variable("EXIT_STATUS"));
-            Box::new(move |log| agent_exit(log, status))
-        }
-        _ => {
-            console::say("report: there is no such event");
-            return Ok(());
-        }
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let [result, code, status] = ["SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS"].map(variable);
+    let choose = |log: &str| match what {
+        REPORT_AGENT_READY => has_room(log).then_some(Event::AgentReady),
+        REPORT_AGENT_EXIT => agent_exit(log, self::status(&result, &code, &status)),
+        REPORT_HEADERS_END => Some(headers::outcome(&format!("{code} {status}"))),
+        _ => None,
     };
-    Ok(record::append(&settings()?, event)?)
+    Ok(record::append(&settings()?, choose)?)
 }
 
 fn agent_exit(log: &str, status: Option<ExitStatus>) -> Option<Event> {

@@ -91,7 +91,6 @@ pub(crate) struct Run {
     #[arg(long, requires = "headers")]
     headers_mask_others: bool,
 
-    /// The kernel: a bzImage or an ELF image [default: FIRSTLIGHT_KERNEL, or what `make setup` fetched]
     /// The kernel: a bzImage or an ELF image [default: FIRSTLIGHT_KERNEL, or what `make setup` fetched; of a baked image
     /// the newest in it]
     #[arg(long, value_name = "FILE")]
