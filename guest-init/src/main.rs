@@ -71,13 +71,13 @@ fn boot() -> Result<(), Fault> {
     let loader = modules::Loader::new(Arc::clone(&initramfs));
     let devices = Devices::open(Arc::clone(&cancelled))?;
     let manifest = modules::manifest()?;
-    let spec =
+    let (spec, document) =
         spec_source::read(spec_source::Machine { loader: &loader, manifest: &manifest, devices: &devices })?;
 
     let wake = Arc::new(Flag::new().map_err(CallError::of("eventfd"))?);
     let reporter = Reporter::start(&spec, started, Arc::clone(&wake))?;
     teardown::end_on_panic(reporter.clone());
-    let context = Arc::new(Context { spec, initramfs, loader, devices, cancelled, wake });
+    let context = Arc::new(Context { spec, document, initramfs, loader, devices, cancelled, wake });
     let remains = run(&context, &manifest, &reporter);
     teardown::run(&remains, &context.initramfs, &reporter)
 }

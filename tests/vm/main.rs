@@ -18,6 +18,8 @@
 //! | [`sync`] | directories made alike, both ways |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
+//! | [`baked`] | images that boot by themselves |
+//! | [`modes`] | the same commands over exec, systemd and baked guests |
 //! | [`systemd`] | guests whose PID 1 is systemd, from the hand-over to the way back |
 //! | [`truth`] | what is said of a VM: pushed, refused by name, told to systemd and Prometheus |
 
@@ -25,12 +27,14 @@
 
 mod agent;
 mod agent_suite;
+mod baked;
 mod batch;
 mod boot;
 mod failure;
 mod files;
 mod forward;
 mod headers;
+mod modes;
 mod network;
 mod program;
 mod recovery;

@@ -130,3 +130,18 @@ fn a_system_powered_off_from_inside_is_stopped_and_not_failed() {
     let waited = lab.host_ctl(&["wait", "inside", "--for", "system-ready"]);
     assert!(matches!(waited.code(), 0 | 4), "{}", waited.stderr);
 }
+
+#[test]
+fn a_unit_that_does_not_stop_is_ended_when_the_grace_is_over() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = lab.start("stubborn", &["--rootfs", &small_debian(), "--", "/sbin/init"]);
+    let unit = "[Service]\nTimeoutStopSec=infinity\n\
+                ExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 1000; done'\n\
+                KillMode=process\n";
+    let script =
+        format!("cat > /run/systemd/system/stubborn.service <<'END'\n{unit}END\nsystemctl start stubborn");
+    let _ = vm.exec(&["sh", "-c", &script]).ok();
+    let _ = lab.host_ctl(&["stop", "-t", "1s", "stubborn"]).ok();
+    assert_eq!(vm.inspect()["forced"], serde_json::json!([]), "the host had to end it");
+    assert!(vm.events().ends_with(&["EXIT".to_owned(), "POWER-OFF".to_owned()]), "{:?}", vm.events());
+}

@@ -70,18 +70,21 @@ pub(crate) struct Machine<'a> {
 /// A place to look in: `None` when there is nothing there.
 type Place<'a> = &'a dyn Fn() -> Result<Option<Found>, SpecError>;
 
-/// Finds and reads the boot spec.
+/// Finds and reads the boot spec. Gives its document as well, for those who read it later in this boot.
 ///
 /// # Errors
 /// [`SpecError`] of the first source that has something, or when none has.
-pub(crate) fn read(machine: Machine<'_>) -> Result<BootSpec, SpecError> {
+pub(crate) fn read(machine: Machine<'_>) -> Result<(BootSpec, Vec<u8>), SpecError> {
     // Drivers probe while they are loaded, so a disk that is there is seen at once. Waiting for one that is not
     // comes last: it would hold up a boot from fw_cfg.
     let found = first_of(&[&from_initramfs, &|| disk::look(machine), &|| fw_cfg::look(machine), &|| {
         disk::wait(machine)
     }])?;
     let Found { bytes, source_name } = found.ok_or(SpecError::NotFound)?;
-    BootSpec::from_json(&bytes).map_err(|error| SpecError::Document { error, source_name })
+    match BootSpec::from_json(&bytes) {
+        Ok(spec) => Ok((spec, bytes)),
+        Err(error) => Err(SpecError::Document { error, source_name }),
+    }
 }
 
 fn first_of(places: &[Place<'_>]) -> Result<Option<Found>, SpecError> {

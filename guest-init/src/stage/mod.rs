@@ -35,6 +35,8 @@ use modules::Loader;
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) spec: BootSpec,
+    /// What the spec was read from.
+    pub(crate) document: Vec<u8>,
     /// The root of the initramfs, which no path reaches once the root is switched.
     pub(crate) initramfs: Arc<OwnedFd>,
     pub(crate) loader: Loader,

@@ -10,7 +10,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 
@@ -38,6 +38,9 @@ const NETWORKS: &str = "/run/systemd/network";
 /// Directories that the switch to the last root wants there; it makes none of them itself.
 const SHUTDOWN_ROOT: [&str; 5] = ["dev", "oldroot", "proc", "run", "sys"];
 
+/// Bytes of a program that are copied at a time.
+const PIECE: usize = 64 << 10;
+
 /// How long the agent may take where the spec has none, in milliseconds: systemd's own default.
 const DEFAULT_READY_TIMEOUT_MS: u32 = 90_000;
 
@@ -51,7 +54,7 @@ pub(crate) fn leave(context: &Context) -> Result<(), CallError> {
     if spec.agent.is_some() {
         copy(&context.initramfs, AGENT_IN_INITRAMFS, AGENT)?;
     }
-    leave_settings(spec)?;
+    leave_settings(spec, &context.document)?;
     leave_way_back(INIT)?;
     leave_networks(spec)?;
     let layout = Layout {
@@ -66,18 +69,18 @@ pub(crate) fn leave(context: &Context) -> Result<(), CallError> {
     let wants = format!("{UNITS}/{}.wants", units::WANTED_BY);
     make_directory(&wants, Mode::from_bits_truncate(0o755))?;
     for unit in layout.units() {
-        write(&format!("{UNITS}/{}", unit.name), 0o644, &unit.text)?;
+        write(&format!("{UNITS}/{}", unit.name), 0o644, unit.text.as_bytes())?;
         link(&format!("../{}", unit.name), &format!("{wants}/{}", unit.name))?;
     }
     mask_getty()
 }
 
-/// Writes what the processes of this boot read: the spec, and the agent's configuration.
+/// Writes what the processes of this boot read: the spec, as the `document` it came from, and the agent's configuration.
 ///
 /// # Errors
 /// [`CallError`], which names the file.
-pub(crate) fn leave_settings(spec: &BootSpec) -> Result<(), CallError> {
-    write(BOOT_SPEC_PATH, 0o600, &spec.to_json())?;
+pub(crate) fn leave_settings(spec: &BootSpec, document: &[u8]) -> Result<(), CallError> {
+    write(BOOT_SPEC_PATH, 0o600, document)?;
     let Some(agent) = &spec.agent else { return Ok(()) };
     let config = AgentConfig {
         boot_id: spec.boot_id,
@@ -86,7 +89,7 @@ pub(crate) fn leave_settings(spec: &BootSpec) -> Result<(), CallError> {
         program_output: None,
     };
     // Nothing in it can fail to be JSON.
-    write(AGENT_CONFIG_PATH, 0o600, &serde_json::to_string(&config).unwrap_or_default())
+    write(AGENT_CONFIG_PATH, 0o600, serde_json::to_string(&config).unwrap_or_default().as_bytes())
 }
 
 /// Makes the root that systemd ends in, with guest-init at `init` as the program it gives PID 1 to.
@@ -113,7 +116,7 @@ fn leave_networks(spec: &BootSpec) -> Result<(), CallError> {
     make_directory(NETWORKS, Mode::from_bits_truncate(0o755))?;
     for (index, text) in networkd::files(&spec.network).iter().enumerate() {
         // The first name that matches an interface decides, in whichever directory it is.
-        write(&format!("{NETWORKS}/00-firstlight-{index}.network"), 0o644, text)?;
+        write(&format!("{NETWORKS}/00-firstlight-{index}.network"), 0o644, text.as_bytes())?;
     }
     Ok(())
 }
@@ -126,11 +129,19 @@ fn copy(initramfs: &OwnedFd, from: &str, to: &str) -> Result<(), CallError> {
 
 fn write_program(mut source: File, to: &str) -> Result<(), CallError> {
     let mut program = create(to, 0o755)?;
-    std::io::copy(&mut source, &mut program).map(drop).map_err(CallError::io("copy a program to", to))
+    // From memory to memory. The standard library's way of copying is as large as all of this module.
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = source.read(&mut piece).map_err(CallError::io("read the program for", to))?;
+        match piece.get(..count) {
+            Some([]) | None => return Ok(()),
+            Some(bytes) => program.write_all(bytes).map_err(CallError::io("write", to))?,
+        }
+    }
 }
 
-fn write(path: &str, mode: u32, text: &str) -> Result<(), CallError> {
-    create(path, mode)?.write_all(text.as_bytes()).map_err(CallError::io("write", path))
+fn write(path: &str, mode: u32, bytes: &[u8]) -> Result<(), CallError> {
+    create(path, mode)?.write_all(bytes).map_err(CallError::io("write", path))
 }
 
 fn create(path: &str, mode: u32) -> Result<File, CallError> {

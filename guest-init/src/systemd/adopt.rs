@@ -25,7 +25,7 @@ const THIS: &str = "/proc/self/exe";
 
 /// Takes the settings over and begins the log, once a boot.
 pub(super) fn adopt() -> Result<(), Fault> {
-    let spec = credential()?;
+    let (spec, document) = credential()?;
     make_directory(DIRECTORY, stat::Mode::S_IRWXU)?;
     let log = File::options().write(true).create_new(true).mode(0o600).open(EVENTS_PATH);
     match log {
@@ -34,7 +34,7 @@ pub(super) fn adopt() -> Result<(), Fault> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(CallError::io("create", EVENTS_PATH)(error).into()),
     }
-    leave_settings(&spec)?;
+    leave_settings(&spec, &document)?;
     if spec.headers.is_some() {
         announce(&Status::of(State::Pending))?;
     }
@@ -43,15 +43,17 @@ pub(super) fn adopt() -> Result<(), Fault> {
     mount(None::<&str>, "/run", None::<&str>, executable, None::<&str>)
         .map_err(CallError::on("remount with exec", "/run"))?;
     leave_way_back(THIS)?;
-    record::append(&spec, |_| Some(Event::InitStart))?;
+    record::say(&spec, &Event::InitStart)?;
     // systemd, the program of this VM, runs already.
-    record::append(&spec, |_| Some(Event::ProgramStart { mode: Mode::Systemd, pid: 1 }))?;
-    Ok(())
+    Ok(record::say(&spec, &Event::ProgramStart { mode: Mode::Systemd, pid: 1 })?)
 }
 
-fn credential() -> Result<BootSpec, SettingsError> {
+fn credential() -> Result<(BootSpec, Vec<u8>), SettingsError> {
     let directory = std::env::var(CREDENTIALS_ENV).unwrap_or_default();
     let path = format!("{directory}/{CREDENTIAL}");
     let bytes = std::fs::read(&path).map_err(CallError::io("read the credential", &path))?;
-    BootSpec::from_json(&bytes).map_err(|error| SettingsError::Document { reason: error.to_string(), path })
+    match BootSpec::from_json(&bytes) {
+        Ok(spec) => Ok((spec, bytes)),
+        Err(error) => Err(SettingsError::Document { reason: error.to_string(), path }),
+    }
 }

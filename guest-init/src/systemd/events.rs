@@ -132,7 +132,7 @@ impl Carrier {
         match waiting.read() {
             SystemState::Unknown(waiting) => self.system = Some(waiting),
             SystemState::Known { state, failed } => {
-                record::append(&self.spec, |_| Some(Event::SystemReady { state, failed }))?;
+                record::say(&self.spec, &Event::SystemReady { state, failed })?;
             }
             SystemState::Never(reason) => {
                 console::say(&format!("systemd does not say when it has started: {reason}"))

@@ -105,7 +105,7 @@ fn install_headers() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let Some(Headers { serial, mask_others }) = spec.headers.clone() else { return ExitCode::SUCCESS };
-    if let Err(error) = record::append(&spec, |_| Some(Event::HeadersStart)) {
+    if let Err(error) = record::say(&spec, &Event::HeadersStart) {
         return refuse(&error);
     }
     headers::run(headers::Options { serial, mask_others }.arguments().into_iter().skip(1))

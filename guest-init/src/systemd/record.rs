@@ -18,7 +18,7 @@ use crate::report::{Signer, boot_time, last_sequence};
 ///
 /// # Errors
 /// [`CallError`], which names the file.
-pub(super) fn append(spec: &BootSpec, choose: impl FnOnce(&str) -> Option<Event>) -> Result<(), CallError> {
+pub(super) fn append(spec: &BootSpec, choose: &dyn Fn(&str) -> Option<Event>) -> Result<(), CallError> {
     let file = File::options().read(true).append(true).open(EVENTS_PATH);
     let file = file.map_err(CallError::io("open", EVENTS_PATH))?;
     let file = Flock::lock(file, FlockArg::LockExclusive);
@@ -33,4 +33,12 @@ pub(super) fn append(spec: &BootSpec, choose: impl FnOnce(&str) -> Option<Event>
     // A getty may have left its prompt there. A console that takes nothing is no failure: the stream carries it too.
     let _ = console.write_all(format!("\n{line}").as_bytes());
     Ok(())
+}
+
+/// Appends `event`.
+///
+/// # Errors
+/// As [`append`].
+pub(super) fn say(spec: &BootSpec, event: &Event) -> Result<(), CallError> {
+    append(spec, &|_| Some(event.clone()))
 }

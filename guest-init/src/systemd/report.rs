@@ -21,7 +21,7 @@ pub(super) fn report(what: &str) -> Result<(), Fault> {
         REPORT_HEADERS_END => Some(headers::outcome(&format!("{code} {status}"))),
         _ => None,
     };
-    Ok(record::append(&settings()?, choose)?)
+    Ok(record::append(&settings()?, &choose)?)
 }
 
 fn agent_exit(log: &str, status: Option<ExitStatus>) -> Option<Event> {
