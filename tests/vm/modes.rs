@@ -110,7 +110,9 @@ fn the_same_commands_have_the_same_answers_in_every_mode() {
     ];
     let mut failures = Vec::new();
     for (mode, args) in &modes {
-        let vm = lab.start(mode, args);
+        // A distribution's whole boot, under emulation, on a busy machine.
+        let args = [&["--timeout", "170s"], args.as_slice()].concat();
+        let vm = lab.start(mode, &args);
         for check in &CHECKS {
             if let Err(why) = (check.holds)(&lab, &vm) {
                 failures.push(format!("{mode}: {}: {why}", check.what));

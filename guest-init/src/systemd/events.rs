@@ -22,6 +22,9 @@ use crate::wait::{Deadline, Flag, poll, readable};
 
 const PID_1: i32 = 1;
 
+/// What `kill(2)` takes for every process but PID 1 and the caller.
+const EVERYTHING: i32 = -1;
+
 /// The signals by which systemd ends a machine, counted from `SIGRTMIN`: in order, and at once. Source: `systemd(1)`.
 const POWER_OFF: i32 = 4;
 const POWER_OFF_NOW: i32 = 14;
@@ -82,7 +85,7 @@ impl Carrier {
         }
         if self.force_at.is_some_and(Deadline::passed) {
             self.force_at = None;
-            tell_systemd(POWER_OFF_NOW);
+            force();
         }
         while sys::reap().is_some() {}
         let answer = self.system.as_ref().map(Waiting::as_fd);
@@ -135,7 +138,7 @@ impl Carrier {
                 record::say(&self.spec, &Event::SystemReady { state, failed })?;
             }
             SystemState::Never(reason) => {
-                console::say(&format!("systemd does not say when it has started: {reason}"))
+                console::say(&format!("systemd does not say when it has started: {reason}"));
             }
         }
         Ok(())
@@ -144,6 +147,13 @@ impl Carrier {
 
 fn tell_systemd(offset: i32) {
     send(libc::SIGRTMIN() + offset);
+}
+
+/// Ends what did not stop in time, as init does in exec mode. systemd would wait another minute and a half.
+fn force() {
+    tell_systemd(POWER_OFF_NOW);
+    // Everything but PID 1 and this process; ESRCH means that nothing else is left.
+    let _ = kill(EVERYTHING, libc::SIGKILL);
 }
 
 fn send(number: i32) {
