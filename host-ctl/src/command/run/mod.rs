@@ -4,24 +4,22 @@ mod background;
 mod end;
 mod foreground;
 mod notify;
+mod options;
 mod resolve;
 mod started;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use firstlight_host_ctl::vm::Store;
+use firstlight_host_ctl::vm::{Draft, Store, VmSpec};
 
 use crate::cli::resolved::Context;
-use crate::cli::value::environment::{self, Variable};
-use crate::cli::value::filter::{self, Label};
-use crate::cli::value::network::{self, Net};
-use crate::cli::value::volume::{self, Volume};
-use crate::cli::value::{duration, size};
+use crate::cli::value::duration;
 use crate::interrupt::Interrupts;
 use crate::output::{self, Failure};
+
+use options::VmOptions;
 
 /// Boot a VM and run a program in it
 ///
@@ -43,87 +41,6 @@ pub(crate) struct Run {
     #[arg(long)]
     rm: bool,
 
-    /// Set a variable, or pass yours on: NAME=value or NAME; may be repeated
-    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = environment::parse)]
-    env: Vec<Variable>,
-
-    /// Read variables from a file, one a line; may be repeated
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-
-    /// The program's working directory
-    #[arg(short, long, value_name = "DIR", default_value = "/")]
-    workdir: String,
-
-    /// Run as this user: user, uid, user:group or uid:gid
-    #[arg(short, long)]
-    user: Option<String>,
-
-    /// A label for ps --label: KEY=VALUE; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = filter::parse_label)]
-    label: Vec<Label>,
-
-    /// Virtual CPUs
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
-    cpus: u32,
-
-    /// Memory, such as 512M or 1G
-    #[arg(short, long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
-    memory: u64,
-
-    /// user, none, or tap:IF,address=CIDR[,gateway=IP][,dns=IP][,mtu=N][,mac=MAC]
-    #[arg(long, default_value = "user", value_parser = network::parse)]
-    net: Net,
-
-    /// Mount a disk image: SRC:DST[:ro|overlay][:optional]; may be repeated
-    #[arg(long, value_name = "VOLUME", value_parser = volume::parse)]
-    volume: Vec<Volume>,
-
-    /// The root: a directory, a tar archive or an ext4, erofs or squashfs image [default: a built-in busybox]
-    #[arg(long, value_name = "PATH")]
-    rootfs: Option<PathBuf>,
-
-    /// Install kernel headers in the guest, beside the program: a bundle that `headers bundle` made
-    #[arg(long, value_name = "BUNDLE")]
-    headers: Option<PathBuf>,
-
-    /// Until power-off, hide the guest's /lib/modules of other kernels; nothing is deleted
-    #[arg(long, requires = "headers")]
-    headers_mask_others: bool,
-
-    /// The kernel: a bzImage or an ELF image [default: FIRSTLIGHT_KERNEL, or what `make setup` fetched; of a baked image
-    /// the newest in it]
-    #[arg(long, value_name = "FILE")]
-    kernel: Option<PathBuf>,
-
-    /// The initrd of a baked image [default: the newest in it]
-    #[arg(long, value_name = "FILE")]
-    initrd: Option<PathBuf>,
-
-    /// The kernel's lib/modules/RELEASE [default: FIRSTLIGHT_MODULES, or what `make setup` fetched]
-    #[arg(long, value_name = "DIR")]
-    modules: Option<PathBuf>,
-
-    /// The emulated machine [default: q35 for a baked image, else microvm]
-    #[arg(long, value_enum)]
-    machine: Option<Machine>,
-
-    /// What runs the guest's instructions
-    #[arg(long, value_enum, default_value_t = Accel::Auto)]
-    accel: Accel,
-
-    /// Whether init stays PID 1 [default: systemd where the command is an init such as /sbin/init, else exec]
-    #[arg(long, value_enum)]
-    mode: Option<Mode>,
-
-    /// Stages of the boot side by side, or one by one
-    #[arg(long, value_enum, default_value_t = Stages::Graph)]
-    stages: Stages,
-
-    /// Boot without an agent: Running does not wait for it, and exec is refused
-    #[arg(long)]
-    skip_guest_agent: bool,
-
     /// What -d waits for
     #[arg(long, value_enum, default_value_t = Until::Running)]
     wait: Until,
@@ -132,57 +49,12 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "60s")]
     timeout: Duration,
 
-    /// How large a log may grow before it is rotated
-    #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = size::parse)]
-    log_max_size: u64,
-
-    /// How many files of each log are kept
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    log_max_files: u32,
-
     /// Print the VM's spec and start nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// The program and its arguments; no shell is involved
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
-    argv: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Machine {
-    /// The fastest to boot: virtio over MMIO, no PCI
-    Microvm,
-    /// PCI Express, for what needs it
-    Q35,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Accel {
-    /// KVM where it really works, else TCG
-    Auto,
-    /// The kernel's
-    Kvm,
-    /// QEMU's emulation
-    Tcg,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    /// Init supervises the program, and the VM ends with it
-    Exec,
-    /// Init hands PID 1 over to the image's systemd
-    Systemd,
-    /// An image that `image bake` has prepared boots by itself
-    Baked,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Stages {
-    /// Each starts the moment what it needs is there
-    Graph,
-    /// One by one, for debugging and measuring
-    Serial,
+    #[command(flatten)]
+    vm: VmOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -199,13 +71,13 @@ impl Run {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let store = Store::open(&context.state_dir)?;
         if self.dry_run {
-            let (spec, _draft) = resolve::spec(&self, &store)?;
+            let (spec, _draft) = self.spec(&store)?;
             output::json(&spec)?;
             return Ok(ExitCode::SUCCESS);
         }
         // From here on a signal ends the VM, and not us before we could.
         let interrupts = Interrupts::listen()?;
-        let (spec, draft) = resolve::spec(&self, &store)?;
+        let (spec, draft) = self.spec(&store)?;
         let vm = draft.commit(&spec)?;
         let vm = started::Unstarted::new(&store, vm);
         if self.detach {
@@ -213,5 +85,12 @@ impl Run {
         } else {
             foreground::run(vm, self.timeout, self.rm, interrupts, context).await
         }
+    }
+
+    fn spec(&self, store: &Store) -> Result<(VmSpec, Draft), Failure> {
+        let (mut spec, draft) = resolve::spec(&self.vm, self.name.as_deref(), store)?;
+        // A foreground run removes its VM itself, once it has written out what the program said.
+        spec.rm_on_exit = self.rm && self.detach;
+        Ok((spec, draft))
     }
 }

@@ -9,7 +9,7 @@ use firstlight_host_ctl::vm::spec::{self, HeadersSpec, LogLimits, NetworkSpec, R
 use firstlight_host_ctl::vm::{Draft, Store, VmId, VmSpec};
 use firstlight_protocol::boot_spec::{self, Dns, Mac, Program, StageOrder};
 
-use super::{Accel, Machine, Mode, Run, Stages};
+use super::options::{Accel, Machine, Mode, Stages, VmOptions};
 use crate::cli::value::environment;
 use crate::cli::value::network::Net;
 use crate::cli::value::volume::Volume;
@@ -32,45 +32,49 @@ const INITS: [&str; 6] = [
     "/bin/systemd",
 ];
 
-/// Makes the spec, and the draft that holds the VM's files.
-pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure> {
+/// Makes the spec, and the draft that holds the VM's files. Without a name it gets one from its id.
+pub(super) fn spec(
+    options: &VmOptions,
+    name: Option<&str>,
+    store: &Store,
+) -> Result<(VmSpec, Draft), Failure> {
     let id = VmId::random().map_err(|error| Failure::failed(format!("no random bytes: {error}")))?;
-    let name = run.name.clone().unwrap_or_else(|| format!("vm-{}", &id.to_string()[..6]));
+    let name = name.map_or_else(|| format!("vm-{}", &id.to_string()[..6]), str::to_owned);
     let draft = store.draft(&name)?;
     let wanted = Wanted {
-        kernel: run.kernel.clone().filter(|_| !is_baked(run)),
-        modules: run.modules.clone(),
-        builtin_root: run.rootfs.is_none(),
+        kernel: options.kernel.clone().filter(|_| !is_baked(options)),
+        modules: options.modules.clone(),
+        builtin_root: options.rootfs.is_none(),
     };
-    refuse_for_baked(run)?;
-    let program = program(run)?;
-    let volumes = run.volume.iter().map(volume).collect::<Result<_, _>>()?;
-    let headers = run.headers.as_deref().map(|bundle| headers(bundle, run)).transpose()?;
-    let labels = run.label.iter().map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()));
+    refuse_for_baked(options)?;
+    let program = program(options)?;
+    let volumes = options.volume.iter().map(volume).collect::<Result<_, _>>()?;
+    let headers = options.headers.as_deref().map(|bundle| headers(bundle, options)).transpose()?;
+    let labels =
+        options.label.iter().map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()));
     let mut spec = VmSpec::new(&name, id, assets::find(&wanted, &Environment::of_process())?, program);
-    spec.cpus = run.cpus;
-    spec.memory_mib = u32::try_from(run.memory >> 20).unwrap_or(u32::MAX);
-    spec.machine = match run.machine {
+    spec.cpus = options.cpus;
+    spec.memory_mib = u32::try_from(options.memory >> 20).unwrap_or(u32::MAX);
+    spec.machine = match options.machine {
         Some(machine) => self::machine(machine),
         // What every distribution's initrd knows.
-        None if is_baked(run) => spec::Machine::Q35,
+        None if is_baked(options) => spec::Machine::Q35,
         None => spec::Machine::Microvm,
     };
-    spec.accel = accel(run.accel);
+    spec.accel = accel(options.accel);
     spec.volumes = volumes;
     spec.headers = headers;
-    spec.network = network(&run.net, id)?;
+    spec.network = network(&options.net, id)?;
     spec.hostname = hostname(&name);
-    spec.boot.stages = stages(run.stages);
-    spec.skip_guest_agent = run.skip_guest_agent;
+    spec.boot.stages = stages(options.stages);
+    spec.skip_guest_agent = options.skip_guest_agent;
     spec.labels = labels.collect();
-    spec.logs = LogLimits { max_size: run.log_max_size, max_files: run.log_max_files };
-    // A foreground run removes its VM itself, once it has written out what the program said.
-    spec.rm_on_exit = run.rm && run.detach;
+    spec.logs = LogLimits { max_size: options.log_max_size, max_files: options.log_max_files };
     // What costs time comes last: a mistake in any flag is said before an image is made.
-    spec.root = match &run.rootfs {
-        Some(image) if is_baked(run) => {
-            let baked = image::prepare_baked(image, run.kernel.as_deref(), run.initrd.as_deref(), &draft)?;
+    spec.root = match &options.rootfs {
+        Some(image) if is_baked(options) => {
+            let baked =
+                image::prepare_baked(image, options.kernel.as_deref(), options.initrd.as_deref(), &draft)?;
             spec.baked = Some(baked);
             RootSpec::Builtin
         }
@@ -81,50 +85,50 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     Ok((spec, draft))
 }
 
-fn program(run: &Run) -> Result<Program, Failure> {
+fn program(options: &VmOptions) -> Result<Program, Failure> {
     let mut variables = Vec::new();
-    for file in &run.env_file {
+    for file in &options.env_file {
         variables.extend(environment::read_file(file).map_err(Failure::usage)?);
     }
-    variables.extend(run.env.iter().cloned());
-    let mode = mode(run);
+    variables.extend(options.env.iter().cloned());
+    let mode = mode(options);
     let argv = match mode {
-        _ if !run.argv.is_empty() => run.argv.clone(),
+        _ if !options.argv.is_empty() => options.argv.clone(),
         boot_spec::Mode::Exec => IDLE.map(str::to_owned).to_vec(),
         boot_spec::Mode::Systemd => vec![DEFAULT_INIT.to_owned()],
     };
-    if mode == boot_spec::Mode::Systemd && run.user.is_some() {
+    if mode == boot_spec::Mode::Systemd && options.user.is_some() {
         return Err(Failure::usage("--user: an init runs as root")
             .hint("start units as other users with User= in them, or use --mode exec"));
     }
     Ok(Program {
         mode,
         env: environment::resolve(&variables, |name| std::env::var(name).ok()),
-        cwd: run.workdir.clone(),
-        user: run.user.clone(),
+        cwd: options.workdir.clone(),
+        user: options.user.clone(),
         ..Program::new(argv)
     })
 }
 
-fn is_baked(run: &Run) -> bool {
-    run.mode == Some(Mode::Baked)
+fn is_baked(options: &VmOptions) -> bool {
+    options.mode == Some(Mode::Baked)
 }
 
 /// What an image that boots by itself decides itself, and nobody can for it.
-fn refuse_for_baked(run: &Run) -> Result<(), Failure> {
-    if !is_baked(run) {
-        return match run.initrd {
+fn refuse_for_baked(options: &VmOptions) -> Result<(), Failure> {
+    if !is_baked(options) {
+        return match options.initrd {
             None => Ok(()),
             Some(_) => Err(Failure::usage("--initrd is for --mode baked alone; init has one of its own")),
         };
     }
     let refused = [
-        ("a command", !run.argv.is_empty()),
-        ("--volume", !run.volume.is_empty()),
-        ("--env", !run.env.is_empty() || !run.env_file.is_empty()),
-        ("--skip-guest-agent", run.skip_guest_agent),
+        ("a command", !options.argv.is_empty()),
+        ("--volume", !options.volume.is_empty()),
+        ("--env", !options.env.is_empty() || !options.env_file.is_empty()),
+        ("--skip-guest-agent", options.skip_guest_agent),
     ];
-    if run.rootfs.is_none() {
+    if options.rootfs.is_none() {
         return Err(Failure::usage("--mode baked needs --rootfs with an image")
             .hint("make one: host-ctl image bake IMAGE"));
     }
@@ -137,9 +141,9 @@ fn refuse_for_baked(run: &Run) -> Result<(), Failure> {
     }
 }
 
-fn mode(run: &Run) -> boot_spec::Mode {
-    let is_init = run.argv.first().is_some_and(|program| INITS.contains(&program.as_str()));
-    match run.mode {
+fn mode(options: &VmOptions) -> boot_spec::Mode {
+    let is_init = options.argv.first().is_some_and(|program| INITS.contains(&program.as_str()));
+    match options.mode {
         Some(Mode::Exec) => boot_spec::Mode::Exec,
         Some(Mode::Systemd | Mode::Baked) => boot_spec::Mode::Systemd,
         None if is_init => boot_spec::Mode::Systemd,
@@ -164,11 +168,11 @@ fn volume(volume: &Volume) -> Result<VolumeSpec, Failure> {
 }
 
 /// Takes a file that is no bundle for a mistake. One for another kernel the guest will tell from its own.
-fn headers(bundle: &Path, run: &Run) -> Result<HeadersSpec, Failure> {
+fn headers(bundle: &Path, options: &VmOptions) -> Result<HeadersSpec, Failure> {
     let missing = |error| Failure::usage(format!("headers {}: {error}", bundle.display()));
     let bundle = bundle.canonicalize().map_err(missing)?;
     manifest_of(&bundle)?;
-    Ok(HeadersSpec { bundle, mask_others: run.headers_mask_others })
+    Ok(HeadersSpec { bundle, mask_others: options.headers_mask_others })
 }
 
 fn network(net: &Net, id: VmId) -> Result<NetworkSpec, Failure> {
