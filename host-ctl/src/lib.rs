@@ -14,6 +14,7 @@ pub mod image;
 pub mod log;
 pub mod monitor;
 pub mod operation;
+pub mod pool;
 mod random;
 pub mod socket_path;
 pub mod sync;

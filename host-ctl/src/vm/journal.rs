@@ -1,12 +1,16 @@
-//! The append-only record of a VM: JSON lines, each on disk before anyone is told.
+//! An append-only record, of a VM or of a pool: JSON lines, each on disk before anyone is told.
 //!
-//! Only the holder of the monitor's lock appends. Anyone reads, at any time: a last line without its end is one that
+//! Only the holder of a lock appends. Anyone reads, at any time: a last line without its end is one that
 //! is being written, or was when its writer was killed, and does not count.
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::marker::PhantomData;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::record::Record;
 
@@ -37,19 +41,20 @@ pub enum JournalError {
 
 /// A journal open for appending.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Journal<R = Record> {
     file: File,
     path: PathBuf,
     /// Bytes of whole records. What a failed write left after them is overwritten by the next.
     len: u64,
+    records: PhantomData<fn(R) -> R>,
 }
 
-impl Journal {
+impl<R: Serialize + DeserializeOwned> Journal<R> {
     /// Reads every record. A missing journal is empty.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn read(path: &Path) -> Result<Vec<Record>, JournalError> {
+    pub fn read(path: &Path) -> Result<Vec<R>, JournalError> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -58,11 +63,11 @@ impl Journal {
         parse(path, whole_lines(&bytes))
     }
 
-    /// Opens a journal to append to it, and cuts off a torn last line. The caller holds the monitor's lock.
+    /// Opens a journal to append to it, and cuts off a torn last line. The caller holds the lock.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn open(path: &Path) -> Result<(Journal, Vec<Record>), JournalError> {
+    pub fn open(path: &Path) -> Result<(Journal<R>, Vec<R>), JournalError> {
         let mut options = File::options();
         let mut file = options
             .read(true)
@@ -79,7 +84,7 @@ impl Journal {
         if whole.len() < bytes.len() {
             file.set_len(len).map_err(|source| failed("truncate", path, source))?;
         }
-        Ok((Journal { file, path: path.to_owned(), len }, records))
+        Ok((Journal { file, path: path.to_owned(), len, records: PhantomData }, records))
     }
 
     /// Appends records and waits until they are on disk. After an error none of them counts, and the call may be
@@ -87,7 +92,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Io`], such as a full disk.
-    pub fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+    pub fn append(&mut self, records: &[R]) -> Result<(), JournalError> {
         let mut lines = Vec::new();
         for record in records {
             // Records hold no map with keys that are no strings, which is all that could fail.
@@ -110,10 +115,10 @@ impl Journal {
     }
 
     #[cfg(test)]
-    pub(crate) fn for_tests_that_is_full() -> Journal {
+    pub(crate) fn for_tests_that_is_full() -> Journal<R> {
         // /dev/full refuses every write with ENOSPC, as a full disk does.
         let file = File::options().write(true).open("/dev/full").unwrap();
-        Journal { file, path: "/dev/full".into(), len: 0 }
+        Journal { file, path: "/dev/full".into(), len: 0, records: PhantomData }
     }
 
     fn write(&self, lines: &[u8]) -> io::Result<()> {
@@ -128,7 +133,7 @@ fn whole_lines(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Record>, JournalError> {
+fn parse<R: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<Vec<R>, JournalError> {
     let lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     lines
         .map(|(index, line)| {
