@@ -23,7 +23,7 @@ use crate::output::{self, Failure};
 pub(crate) struct Metrics {}
 
 impl Metrics {
-    pub(crate) fn run(&self, context: &Context) -> Result<(), Failure> {
+    pub(crate) async fn run(&self, context: &Context) -> Result<(), Failure> {
         let store = Store::open(&context.state_dir)?;
         let metrics = Collected::default();
         for vm in store.list()? {

@@ -23,6 +23,7 @@ mod man;
 mod metrics;
 mod monitor;
 mod pause;
+mod pool;
 mod probe;
 mod ps;
 mod rm;
@@ -71,6 +72,7 @@ pub(crate) enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Rm(rm::Rm),
+    Pool(pool::Pool),
     BootChart(boot_chart::BootChart),
     #[command(subcommand)]
     Headers(headers::Headers),
@@ -111,10 +113,11 @@ impl Command {
             Command::Pause(pause) => pause.run(context).await.map(done),
             Command::Resume(resume) => resume.run(context).await.map(done),
             Command::Rm(rm) => rm.run(context).await.map(done),
+            Command::Pool(pool) => pool.run(context).await,
             Command::BootChart(chart) => chart.run(context).await.map(done),
             Command::Headers(headers) => headers.run(context).map(done),
             Command::Image(image) => image.run(context).map(done),
-            Command::Metrics(metrics) => metrics.run(context).map(done),
+            Command::Metrics(metrics) => metrics.run(context).await.map(done),
             Command::Doctor(doctor) => doctor.run(context).await.map(done),
             Command::Completion(completion) => completion.run().map(done),
             Command::Man(man) => man.run().map(done),

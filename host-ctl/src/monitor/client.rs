@@ -123,6 +123,8 @@ async fn spawn(vm: &VmDir, task: Task) -> Result<Ready, ClientError> {
     command.arg("monitor").args((task == Task::Boot).then_some("--boot")).arg(vm.path());
     command.stdin(Stdio::null()).stdout(writer).stderr(stderr);
     crate::sys::in_own_session(&mut command);
+    // Whoever lives long enough to see its end, as a pool does, has tokio reap it.
+    let mut command = tokio::process::Command::from(command);
     let mut child = command.spawn().map_err(failed("start its monitor"))?;
     // The command holds the pipe's write end, and its end has to be seen.
     drop(command);
@@ -139,7 +141,11 @@ async fn spawn(vm: &VmDir, task: Task) -> Result<Ready, ClientError> {
         Ok(ready) => {
             if ready != Ready::Watching {
                 // It ends by itself now; a zombie would stay for as long as this command runs.
-                child.wait().map(drop).map_err(|source| io_error(vm, "wait for its monitor", source))?;
+                child
+                    .wait()
+                    .await
+                    .map(drop)
+                    .map_err(|source| io_error(vm, "wait for its monitor", source))?;
             }
             Ok(ready)
         }

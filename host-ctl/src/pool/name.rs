@@ -14,7 +14,7 @@ pub const MAX_POOL_NAME: usize = MAX_NAME - NUMBER;
 ///
 /// # Errors
 /// [`PoolError::BadName`].
-pub fn check_name(name: &str) -> Result<(), PoolError> {
+pub(super) fn check_name(name: &str) -> Result<(), PoolError> {
     if is_name(name) && name.len() <= MAX_POOL_NAME {
         Ok(())
     } else {
@@ -29,8 +29,7 @@ pub fn vm_name(pool: &str, vm: MemberId) -> String {
 }
 
 /// Which VM of `pool` has this name.
-#[must_use]
-pub fn vm_number(pool: &str, name: &str) -> Option<MemberId> {
+pub(super) fn vm_number(pool: &str, name: &str) -> Option<MemberId> {
     let number = name.strip_prefix(pool)?.strip_prefix('-')?.parse().ok().map(MemberId)?;
     // `07` and `+7` are numbers too, but no VM's.
     (vm_name(pool, number) == name).then_some(number)

@@ -123,15 +123,16 @@ impl<D: Driver> Service<D> {
         self.sweep().await?;
         self.carry_out()?;
         while !self.policy.drained() {
+            let wake = self.wake();
             let effects = tokio::select! {
                 Some(command) = self.commands.recv() => self.obey(command).await?,
                 Some(ended) = self.work.join_next_with_id() => self.ended(ended),
-                () = sleep_until(self.wake()) => self.time_passed(),
+                () = sleep_until(wake) => self.time_passed(),
             };
             self.effects.extend(effects);
             self.carry_out()?;
         }
-        self.drains.into_iter().for_each(|reply| drop(reply.send(())));
+        self.drains.into_iter().for_each(|reply| send(reply, ()));
         Ok(())
     }
 
@@ -170,15 +171,15 @@ impl<D: Driver> Service<D> {
             }
             Command::Release { vm, lease, reply } => {
                 let (result, effects) = self.policy.release(vm, lease, now);
-                self.remember_then(effects, || drop(reply.send(result)))?
+                self.remember_then(effects, || send(reply, result))?
             }
             Command::Renew { vm, lease, ttl, reply } => {
                 let (result, effects) = self.policy.renew(vm, lease, ttl, now);
                 let result = result.map(|until| until.saturating_sub(now));
-                self.remember_then(effects, || drop(reply.send(result)))?
+                self.remember_then(effects, || send(reply, result))?
             }
             Command::Status { reply } => {
-                drop(reply.send(self.report()));
+                send(reply, self.report());
                 Vec::new()
             }
             Command::Drain { cut_after, reply } => {
@@ -187,7 +188,7 @@ impl<D: Driver> Service<D> {
                 self.policy.drain(now)
             }
             Command::Sweep { reply } => {
-                drop(reply.send(self.sweep().await?));
+                send(reply, self.sweep().await?);
                 Vec::new()
             }
         })
@@ -236,7 +237,7 @@ impl<D: Driver> Service<D> {
             }
             Effect::Refuse { ticket, refusal } => {
                 if let Some(reply) = self.callers.remove(&ticket) {
-                    drop(reply.send(Err(refusal)));
+                    send(reply, Err(refusal));
                 }
             }
             Effect::Expired { lease } => {
@@ -314,6 +315,11 @@ impl<D: Driver> Service<D> {
         }
         Ok(swept)
     }
+}
+
+/// Answers. One who asked and is gone does not want to know.
+fn send<T>(reply: oneshot::Sender<T>, answer: T) {
+    let _ = reply.send(answer);
 }
 
 fn record(effect: &Effect) -> Option<super::policy::Entry> {

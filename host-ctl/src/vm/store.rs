@@ -253,7 +253,7 @@ fn open(path: &Path) -> Result<Option<VmDir>, StoreError> {
 }
 
 /// Makes `path` and what is missing above it; only its owner may look inside.
-pub(super) fn make_private_dir(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), StoreError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| failed("make", path, source))
 }

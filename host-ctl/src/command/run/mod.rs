@@ -19,7 +19,8 @@ use crate::cli::value::duration;
 use crate::interrupt::Interrupts;
 use crate::output::{self, Failure};
 
-use options::VmOptions;
+pub(super) use options::VmOptions;
+pub(super) use resolve::spec as resolve_spec;
 
 /// Boot a VM and run a program in it
 ///
@@ -88,7 +89,7 @@ impl Run {
     }
 
     fn spec(&self, store: &Store) -> Result<(VmSpec, Draft), Failure> {
-        let (mut spec, draft) = resolve::spec(&self.vm, self.name.as_deref(), store)?;
+        let (mut spec, draft) = resolve_spec(&self.vm, self.name.as_deref(), store)?;
         // A foreground run removes its VM itself, once it has written out what the program said.
         spec.rm_on_exit = self.rm && self.detach;
         Ok((spec, draft))

@@ -33,7 +33,7 @@ const INITS: [&str; 6] = [
 ];
 
 /// Makes the spec, and the draft that holds the VM's files. Without a name it gets one from its id.
-pub(super) fn spec(
+pub(crate) fn spec(
     options: &VmOptions,
     name: Option<&str>,
     store: &Store,

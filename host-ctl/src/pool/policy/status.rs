@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::member::{LeaseId, Phase};
+use super::trouble::Trouble;
 use super::{Bounds, Job, MemberId, Moment, Policy};
 use crate::pool::millis;
 
@@ -106,10 +107,7 @@ impl Policy {
         for member in self.members.values() {
             *phases.entry(member.phase.name().to_owned()).or_default() += 1;
         }
-        let troubles =
-            [(Job::Make, &self.making), (Job::Reset, &self.resetting), (Job::Destroy, &self.ending)];
-        let degraded = troubles.into_iter().filter(|(_, trouble)| trouble.is_degraded());
-        let degraded = degraded.map(|(job, trouble)| TroubleStatus {
+        let degraded = self.troubles().map(|(job, trouble)| TroubleStatus {
             job,
             failures: trouble.failures,
             retry_in: trouble.retry_at.saturating_sub(now),
@@ -123,6 +121,17 @@ impl Policy {
             counts: self.counts,
             members: self.members.keys().map(|vm| self.member_status(*vm, now)).collect(),
         }
+    }
+
+    /// What fails again and again.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<Job> {
+        self.troubles().map(|(job, _)| job).collect()
+    }
+
+    fn troubles(&self) -> impl Iterator<Item = (Job, &Trouble)> {
+        let all = [(Job::Make, &self.making), (Job::Reset, &self.resetting), (Job::Destroy, &self.ending)];
+        all.into_iter().filter(|(_, trouble)| trouble.is_degraded())
     }
 
     fn member_status(&self, vm: MemberId, now: Moment) -> MemberStatus {

@@ -1,0 +1,243 @@
+//! The driver of real VMs: as `run -d` makes them, with the pool's label on them.
+//!
+//! A reset destroys the VM and makes it anew under the same name. That is a cold boot, so it takes seconds; what it
+//! gives is as clean as can be, since nothing of the old VM but its name and number goes on. Restoring a golden snapshot
+//! belongs in [`Driver::reset`], and nothing else here or in the policy changes with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use firstlight_protocol::lifecycle::State;
+use tokio::time::{Instant, timeout};
+
+use super::driver::Driver;
+use super::name::{vm_name, vm_number};
+use super::policy::MemberId;
+use crate::agent::{self, Connection as AgentConnection, Ping};
+use crate::monitor::client::{self, ClientError, Connection, Update};
+use crate::monitor::wire::Request;
+use crate::vm::store::StoreError;
+use crate::vm::vm_dir::VmDirError;
+use crate::vm::{Draft, Store, VmDir, VmSpec, VmView};
+
+/// The label of a pool's VMs; its value is the pool's name.
+pub const LABEL: &str = "firstlight.pool";
+
+/// How long the agent of a running VM may take for a round trip. It listens already, so this is for a guest that is
+/// stuck; it is less than the pool allows for a check.
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+
+/// How long a VMM that was killed may take to be gone.
+const END_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a monitor that is itself gone is asked for the VM's end. Each time a new one has adopted the VM.
+const END_ATTEMPTS: u32 = 3;
+
+/// What a round trip carries.
+const PING: &[u8] = b"pool";
+
+/// Prepares the spec of the VM of that name, and its files. May take long: it runs on a thread of its own.
+pub type Blueprint = Arc<dyn Fn(&str) -> Result<(VmSpec, Draft), String> + Send + Sync>;
+
+/// Makes the VMs of one pool.
+pub struct VmDriver {
+    store: Store,
+    pool: String,
+    blueprint: Blueprint,
+    start_limit: Duration,
+}
+
+/// A piece of work on a VM failed.
+#[derive(Debug, thiserror::Error)]
+pub enum VmsError {
+    /// Its spec or its files cannot be made.
+    #[error("{0}")]
+    Blueprint(String),
+    /// It cannot be made, found or removed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its directory cannot be read.
+    #[error(transparent)]
+    VmDir(#[from] VmDirError),
+    /// Its monitor cannot be spoken to.
+    #[error(transparent)]
+    Monitor(#[from] ClientError),
+    /// Its agent cannot be spoken to.
+    #[error(transparent)]
+    Agent(#[from] agent::Error),
+    /// It has no agent to speak to.
+    #[error("the VM has no way to its agent")]
+    NoAgent,
+    /// The name belongs to a VM that is not the pool's.
+    #[error("a VM called {0:?} exists that is not the pool's; remove it, or name the pool otherwise")]
+    NotOurs(String),
+    /// It ended before it ran, or has ended since.
+    #[error("the VM is {state}{reason}")]
+    NotRunning {
+        /// Its state.
+        state: &'static str,
+        /// Why, with a colon before it, where that is known.
+        reason: String,
+    },
+    /// It took too long to run, or to end.
+    #[error("the VM was not {awaited} after {} s", .limit.as_secs())]
+    TooSlow {
+        /// What was waited for.
+        awaited: &'static str,
+        /// For how long.
+        limit: Duration,
+    },
+    /// The agent that answers is not that of the boot the VM was made with.
+    #[error("the VM's agent answers for another boot than the pool made")]
+    OtherBoot,
+}
+
+impl VmDriver {
+    /// A driver for the VMs of `pool`. A VM that takes longer than `start_limit` to run counts as failed.
+    #[must_use]
+    pub fn new(store: Store, pool: &str, blueprint: Blueprint, start_limit: Duration) -> VmDriver {
+        VmDriver { store, pool: pool.to_owned(), blueprint, start_limit }
+    }
+
+    fn is_ours(&self, vm: &VmDir) -> bool {
+        vm.spec().labels.get(LABEL) == Some(&self.pool)
+    }
+
+    /// The pool's VM with this number; `None` when there is none.
+    fn find(&self, vm: MemberId) -> Result<Option<VmDir>, VmsError> {
+        let name = vm_name(&self.pool, vm);
+        match self.store.resolve(&name) {
+            Ok(vm) if self.is_ours(&vm) => Ok(Some(vm)),
+            Ok(_) => Err(VmsError::NotOurs(name)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn existing_vm(&self, vm: MemberId) -> Result<VmDir, VmsError> {
+        let name = vm_name(&self.pool, vm);
+        self.find(vm)?.ok_or_else(|| StoreError::NotFound { wanted: name }.into())
+    }
+
+    /// Prepares the VM's files on a thread of its own, since that may pack a whole root file system.
+    async fn prepare(&self, vm: MemberId) -> Result<VmDir, VmsError> {
+        let (blueprint, name, pool) =
+            (Arc::clone(&self.blueprint), vm_name(&self.pool, vm), self.pool.clone());
+        let prepared = tokio::task::spawn_blocking(move || {
+            let (mut spec, draft) = blueprint(&name).map_err(VmsError::Blueprint)?;
+            spec.labels.insert(LABEL.to_owned(), pool);
+            Ok(draft.commit(&spec)?)
+        });
+        prepared.await.unwrap_or_else(|error| Err(VmsError::Blueprint(error.to_string())))
+    }
+}
+
+impl Driver for VmDriver {
+    type Error = VmsError;
+
+    async fn make(&self, vm: MemberId) -> Result<(), VmsError> {
+        let vm = self.prepare(vm).await?;
+        let running = async {
+            client::start(&vm).await?;
+            running(&vm).await
+        };
+        let limit = self.start_limit;
+        timeout(limit, running).await.unwrap_or(Err(VmsError::TooSlow { awaited: "running", limit }))
+    }
+
+    async fn reset(&self, vm: MemberId) -> Result<(), VmsError> {
+        self.destroy(vm).await?;
+        self.make(vm).await
+    }
+
+    async fn prove(&self, vm: MemberId) -> Result<(), VmsError> {
+        let dir = self.existing_vm(vm)?;
+        let view = dir.view()?;
+        require_running(&view)?;
+        // It was made for this pool after its last holder was gone, and was booted once: no holder ever saw it.
+        if view.boots != 1 || Some(answer(&dir).await?) != view.boot_id {
+            return Err(VmsError::OtherBoot);
+        }
+        Ok(())
+    }
+
+    async fn check(&self, vm: MemberId) -> Result<(), VmsError> {
+        answer(&self.existing_vm(vm)?).await.map(drop)
+    }
+
+    async fn destroy(&self, vm: MemberId) -> Result<(), VmsError> {
+        let Some(vm) = self.find(vm).or_else(not_ours_is_none)? else { return Ok(()) };
+        for _ in 0..END_ATTEMPTS {
+            if timeout(END_LIMIT, end(&vm))
+                .await
+                .map_err(|_| VmsError::TooSlow { awaited: "gone", limit: END_LIMIT })??
+            {
+                break;
+            }
+        }
+        match self.store.remove_when_ended(&vm).await {
+            // Somebody else removed it meanwhile, which is what was asked for.
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn existing(&self) -> Result<Vec<MemberId>, VmsError> {
+        let vms = self.store.list()?;
+        let ours = vms.iter().filter(|vm| self.is_ours(vm));
+        Ok(ours.filter_map(|vm| vm_number(&self.pool, &vm.spec().name)).collect())
+    }
+}
+
+/// A VM of somebody else's is not there as far as destruction goes: making it failed, and nothing is left of that.
+fn not_ours_is_none(error: VmsError) -> Result<Option<VmDir>, VmsError> {
+    if let VmsError::NotOurs(_) = error { Ok(None) } else { Err(error) }
+}
+
+/// Waits until the VM is Running.
+async fn running(vm: &VmDir) -> Result<(), VmsError> {
+    let mut connection = Connection::open(vm).await?;
+    connection.subscribe().await?;
+    while connection.view().state != State::Running {
+        if connection.view().state.is_final() || connection.next().await? == Update::End {
+            break;
+        }
+    }
+    require_running(&connection.view())
+}
+
+fn require_running(view: &VmView) -> Result<(), VmsError> {
+    if view.state == State::Running {
+        return Ok(());
+    }
+    let reason = view.failure.as_ref().map(|failure| format!(": {}: {}", failure.stage, failure.reason));
+    Err(VmsError::NotRunning { state: view.state.name(), reason: reason.unwrap_or_default() })
+}
+
+/// A round trip to the agent over a new connection; the boot it answers for.
+async fn answer(vm: &VmDir) -> Result<firstlight_protocol::hex::BootId, VmsError> {
+    let deadline = Instant::now() + ANSWER_LIMIT;
+    let (address, token) = vm.agent()?.ok_or(VmsError::NoAgent)?;
+    let mut connection = AgentConnection::open(&address, &token, deadline).await?;
+    let pong = connection.request(&Ping(PING.to_vec()), deadline).await?;
+    if pong != PING {
+        return Err(agent::Error::Protocol("a ping came back changed".into()).into());
+    }
+    Ok(connection.boot_id())
+}
+
+/// Ends the VM by force; `true` when it is gone, `false` when only its monitor is.
+async fn end(vm: &VmDir) -> Result<bool, VmsError> {
+    let mut connection = Connection::open(vm).await?;
+    connection.subscribe().await?;
+    if !connection.is_connected() {
+        return Ok(true);
+    }
+    match connection.request(&Request::Kill).await {
+        // It ended on its own while we asked.
+        Ok(()) | Err(ClientError::Refused { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    while connection.next().await? != Update::End {}
+    Ok(connection.view().timings.vmm_exited.is_some())
+}
