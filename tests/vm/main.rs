@@ -16,6 +16,7 @@
 //! | [`forward`] | connections carried into the guest, out of it, and to whatever listens there |
 //! | [`sessions`] | terminals, readers that stop, die and come back, bulk, a hundred at once |
 //! | [`sync`] | directories made alike, both ways |
+//! | [`pool`] | pools filled, handed out, reset, given up, killed |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`stop`] | clean ends, from every state |
 //! | [`baked`] | images that boot by themselves |
@@ -36,6 +37,7 @@ mod forward;
 mod headers;
 mod modes;
 mod network;
+mod pool;
 mod program;
 mod recovery;
 mod sentinels;

@@ -1,4 +1,4 @@
-//! `metrics`: what the records of all VMs add up to, as Prometheus text.
+//! `metrics`: what the records of all VMs add up to, and what pools say of themselves, as Prometheus text.
 //!
 //! Names and units follow Prometheus' conventions: base units, `_total` on counters, one label for what is counted.
 //! A VM counts for as long as it exists; its numbers go with it, which Prometheus takes for a counter's reset.
@@ -14,10 +14,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::pool::metrics::PoolMetrics;
 use crate::cli::resolved::Context;
 use crate::output::{self, Failure};
 
-/// Print metrics of all VMs as Prometheus text
+/// Print metrics of all VMs and pools as Prometheus text
 #[derive(Debug, Args)]
 #[command(after_help = "For node_exporter: host-ctl metrics >/var/lib/node_exporter/firstlight.prom")]
 pub(crate) struct Metrics {}
@@ -29,7 +30,8 @@ impl Metrics {
         for vm in store.list()? {
             metrics.add(&vm.view()?);
         }
-        output::text(&metrics.render()?)
+        let pools = PoolMetrics::collect(context).await?;
+        output::text(&metrics.render(pools)?)
     }
 }
 
@@ -104,7 +106,7 @@ impl Collected {
         }
     }
 
-    fn render(self) -> Result<String, Failure> {
+    fn render(self, pools: PoolMetrics) -> Result<String, Failure> {
         for state in STATES {
             drop(self.vms.get_or_create(&StateLabel { state: state.into() }));
         }
@@ -119,6 +121,7 @@ impl Collected {
         registry.register("boot_failures", "Boots that failed, by stage", self.failed);
         registry.register("agent_restarts", "Agents that ended and were started again", self.restarts);
         registry.register("headers", "Installations of kernel headers, by outcome", self.headers);
+        pools.register(&mut registry);
         let mut text = String::new();
         encode(&mut text, &registry)
             .map_err(|error| Failure::failed(format!("cannot write metrics: {error}")))?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Entry, Known, MemberId};
-use crate::vm::journal::{Journal, JournalError};
+use crate::vm::journal::{JournalError, JsonLines};
 
 /// The version of the records this build writes, and the only one it reads.
 const VERSION: u32 = 1;
@@ -66,7 +66,7 @@ pub enum RecordsError {
 pub(super) struct Records {
     directory: PathBuf,
     host_boot: String,
-    journal: Journal<Line>,
+    journal: JsonLines<Line>,
     known: Known,
     lines: usize,
 }
@@ -75,7 +75,7 @@ impl Records {
     /// Reads what an earlier process of the pool left in `directory`, and begins a new file.
     pub(super) fn open(directory: &Path, host_boot: &str) -> Result<Records, RecordsError> {
         let path = directory.join(JOURNAL);
-        let known = fold(&path, Journal::read(&path)?, host_boot)?;
+        let known = fold(&path, JsonLines::read(&path)?, host_boot)?;
         let journal = write_anew(directory, host_boot, &known)?;
         let (directory, host_boot) = (directory.to_owned(), host_boot.to_owned());
         Ok(Records { directory, host_boot, journal, known, lines: 0 })
@@ -125,7 +125,7 @@ fn fold(path: &Path, lines: Vec<Line>, this_boot: &str) -> Result<Known, Records
 }
 
 /// Replaces the journal by one that says the same in as few lines as can be.
-fn write_anew(directory: &Path, host_boot: &str, known: &Known) -> Result<Journal<Line>, RecordsError> {
+fn write_anew(directory: &Path, host_boot: &str, known: &Known) -> Result<JsonLines<Line>, RecordsError> {
     let (path, new) = (directory.join(JOURNAL), directory.join("journal.new"));
     let failed = |operation, path: &Path| {
         let path = path.to_owned();
@@ -139,10 +139,10 @@ fn write_anew(directory: &Path, host_boot: &str, known: &Known) -> Result<Journa
     let first = Line::Pool { version: VERSION, host_boot: host_boot.to_owned(), next: known.next };
     let members = known.members.values().map(|saved| Line::Entry(Entry::Vm(*saved)));
     let lines: Vec<Line> = std::iter::once(first).chain(members).collect();
-    Journal::open(&new)?.0.append(&lines)?;
+    JsonLines::open(&new)?.0.append(&lines)?;
     fs::rename(&new, &path).map_err(failed("rename", &new))?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", directory))?;
-    Ok(Journal::open(&path)?.0)
+    Ok(JsonLines::open(&path)?.0)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! * [`policy`] decides, without a lock, a clock or a descriptor; its phases and rules are described there.
 //! * [`service`] owns it: one task, which hands events in and carries effects out.
 //! * [`driver`] is what it asks of VMs; [`vms`] are real ones, the tests have others.
+//! * [`simulation`] runs the policy against thousands of simulated VMs under virtual time.
 //! * The process may be killed at any moment: [`service::Service::open`] takes over what the records say, keeps leases
 //!   and destroys what is doubtful.
 
@@ -21,6 +22,7 @@ pub mod place;
 pub mod policy;
 pub mod server;
 pub mod service;
+pub mod simulation;
 pub mod vms;
 pub mod wire;
 

@@ -39,9 +39,12 @@ pub enum JournalError {
     },
 }
 
-/// A journal open for appending.
+/// A VM's journal.
+pub type Journal = JsonLines<Record>;
+
+/// A journal of records `R`, open for appending.
 #[derive(Debug)]
-pub struct Journal<R = Record> {
+pub struct JsonLines<R> {
     file: File,
     path: PathBuf,
     /// Bytes of whole records. What a failed write left after them is overwritten by the next.
@@ -49,7 +52,7 @@ pub struct Journal<R = Record> {
     records: PhantomData<fn(R) -> R>,
 }
 
-impl<R: Serialize + DeserializeOwned> Journal<R> {
+impl<R: Serialize + DeserializeOwned> JsonLines<R> {
     /// Reads every record. A missing journal is empty.
     ///
     /// # Errors
@@ -67,7 +70,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn open(path: &Path) -> Result<(Journal<R>, Vec<R>), JournalError> {
+    pub fn open(path: &Path) -> Result<(JsonLines<R>, Vec<R>), JournalError> {
         let mut options = File::options();
         let mut file = options
             .read(true)
@@ -84,7 +87,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         if whole.len() < bytes.len() {
             file.set_len(len).map_err(|source| failed("truncate", path, source))?;
         }
-        Ok((Journal { file, path: path.to_owned(), len, records: PhantomData }, records))
+        Ok((JsonLines { file, path: path.to_owned(), len, records: PhantomData }, records))
     }
 
     /// Appends records and waits until they are on disk. After an error none of them counts, and the call may be
@@ -115,10 +118,10 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
     }
 
     #[cfg(test)]
-    pub(crate) fn for_tests_that_is_full() -> Journal<R> {
+    pub(crate) fn for_tests_that_is_full() -> JsonLines<R> {
         // /dev/full refuses every write with ENOSPC, as a full disk does.
         let file = File::options().write(true).open("/dev/full").unwrap();
-        Journal { file, path: "/dev/full".into(), len: 0, records: PhantomData }
+        JsonLines { file, path: "/dev/full".into(), len: 0, records: PhantomData }
     }
 
     fn write(&self, lines: &[u8]) -> io::Result<()> {

@@ -4,6 +4,7 @@ mod acquire;
 mod drain;
 mod explain;
 mod gc;
+pub(super) mod metrics;
 mod release;
 mod renew;
 mod serve;

@@ -26,6 +26,8 @@
 
 mod agenda;
 mod bounds;
+#[cfg(test)]
+mod crash_tests;
 mod finish;
 mod leases;
 mod member;
