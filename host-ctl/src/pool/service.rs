@@ -55,7 +55,7 @@ pub struct Setup<'a> {
     /// Makes its backoff differ from other pools'.
     pub seed: u64,
     /// The time since the host's boot.
-    pub clock: fn() -> Moment,
+    pub clock: Box<dyn Fn() -> Moment + Send>,
     /// Hears what happens.
     pub news: Box<dyn FnMut(News) + Send>,
 }
@@ -66,7 +66,7 @@ pub struct Service<D: Driver> {
     driver: Arc<D>,
     policy: Policy,
     records: Records,
-    clock: fn() -> Moment,
+    clock: Box<dyn Fn() -> Moment + Send>,
     news: Box<dyn FnMut(News) + Send>,
     commands: mpsc::Receiver<Command>,
     /// At most as many as the policy's line is long.
@@ -325,3 +325,7 @@ fn send<T>(reply: oneshot::Sender<T>, answer: T) {
 fn record(effect: &Effect) -> Option<super::policy::Entry> {
     if let Effect::Record(entry) = effect { Some(*entry) } else { None }
 }
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

@@ -88,7 +88,7 @@ impl Serve {
             host_boot: &host_boot_id().map_err(|error| Failure::failed(format!("no boot id: {error}")))?,
             bounds,
             seed: seed()?,
-            clock: since_boot,
+            clock: Box::new(since_boot),
             news: Box::new(tell),
         };
         let (boot_timeout, drain_timeout) = (self.boot_timeout, self.drain_timeout);
