@@ -10,6 +10,10 @@ use firstlight_host_ctl::pool::simulation::{Outcome, Scenario, WorkTimes, run};
 /// Callers for every hundred that the pool could serve if VMs needed neither reset nor replacement.
 const LOADS: [u32; 6] = [10, 50, 80, 90, 95, 120];
 
+/// Long enough for a pool to be in its stride, and for a rare wait to be seen.
+const LEAST_TIME: Duration = Duration::from_mins(10);
+const LEAST_CALLERS: u32 = 20_000;
+
 const HOLD: Duration = Duration::from_secs(30);
 
 fn main() -> io::Result<()> {
@@ -30,11 +34,12 @@ fn main() -> io::Result<()> {
 
 fn scenario(min: usize, max: usize, parallel: usize, load: u32, burst: u32) -> Scenario {
     let vms = u32::try_from(max).unwrap_or(u32::MAX);
+    let between_callers = HOLD / vms * 100 / load;
     Scenario {
         bounds: Bounds { min, max, parallel, waiters: 65_536, ..Bounds::default() },
         seed: 1,
-        duration: Duration::from_mins(10),
-        between_callers: HOLD / vms * 100 / load,
+        duration: LEAST_TIME.max(between_callers * LEAST_CALLERS),
+        between_callers,
         burst,
         hold: HOLD,
         patience: Duration::from_secs(30),

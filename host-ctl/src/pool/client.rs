@@ -113,8 +113,11 @@ async fn connect(place: &PoolPlace) -> Result<UnixStream, ClientError> {
         Ok(path) => UnixStream::connect(&path).await,
         Err(error) => Err(error),
     };
-    connected.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotServed { pool: pool() },
-        _ => ClientError::Io { pool: pool(), operation: "connect to it", source },
+    connected.map_err(|source| {
+        if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+            ClientError::NotServed { pool: pool() }
+        } else {
+            ClientError::Io { pool: pool(), operation: "connect to it", source }
+        }
     })
 }

@@ -215,14 +215,14 @@ impl<D: Driver> Service<D> {
             let effects = std::mem::take(&mut self.effects);
             let records: Vec<_> = effects.iter().filter_map(record).collect();
             self.records.append(&records)?;
-            effects.into_iter().for_each(|effect| self.act(effect));
+            effects.iter().for_each(|effect| self.act(effect));
         }
         self.tell_of_trouble();
         Ok(())
     }
 
-    fn act(&mut self, effect: Effect) {
-        match effect {
+    fn act(&mut self, effect: &Effect) {
+        match *effect {
             Effect::Record(_) => {}
             Effect::Work { vm, job } => self.start(vm, job),
             Effect::Grant { ticket, lease, until } => {

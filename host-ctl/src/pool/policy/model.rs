@@ -95,11 +95,9 @@ impl Model {
     }
 
     pub(super) fn finished(&mut self, vm: MemberId, job: Job, well: bool, now: Moment) -> Vec<Effect> {
-        let origin = match self.phase(vm) {
-            Some(Phase::Proving { after }) => after,
-            Some(Phase::Resetting) => Origin::Reset,
-            _ => Origin::Make,
-        };
+        let phase = self.phase(vm);
+        let of_reset = matches!(phase, Some(Phase::Resetting | Phase::Proving { after: Origin::Reset }));
+        let origin = if of_reset { Origin::Reset } else { Origin::Make };
         match (job, well) {
             (Job::Make | Job::Reset, true) => {
                 self.set(vm, Phase::Proving { after: origin });
@@ -107,9 +105,9 @@ impl Model {
             }
             (Job::Prove, true) => {
                 if origin == Origin::Make {
-                    self.making.succeeded()
+                    self.making.succeeded();
                 } else {
-                    self.resetting.succeeded()
+                    self.resetting.succeeded();
                 }
                 self.idle(vm, now, now);
             }
@@ -173,17 +171,15 @@ impl Model {
             return true;
         }
         for Vm { id, member, .. } in self.vms.clone() {
-            match member.phase {
-                Phase::Leased { until } if until <= now => {
-                    self.effects.push(Effect::Expired { lease: LeaseId { vm: id, uses: member.uses } });
-                    self.give_back(id, now);
-                    return true;
-                }
-                Phase::Ready { .. } if member.retires_at(id, &self.bounds) <= now => {
-                    self.set(id, Phase::Doomed { failures: 0 });
-                    return true;
-                }
-                _ => {}
+            if matches!(member.phase, Phase::Leased { until } if until <= now) {
+                self.effects.push(Effect::Expired { lease: LeaseId { vm: id, uses: member.uses } });
+                self.give_back(id, now);
+                return true;
+            }
+            let aged = member.retires_at(id, &self.bounds) <= now;
+            if aged && matches!(member.phase, Phase::Ready { .. }) {
+                self.set(id, Phase::Doomed { failures: 0 });
+                return true;
             }
         }
         false
