@@ -214,7 +214,8 @@ fn require_running(view: &VmView) -> Result<(), VmsError> {
     Err(VmsError::NotRunning { state: view.state.name(), reason: reason.unwrap_or_default() })
 }
 
-/// A round trip to the agent over a new connection; the boot it answers for.
+/// A round trip to the agent; the boot it answers for. Over a connection of its own, not one that is kept: that the agent
+/// takes new ones is what the next holder needs, and nothing of the pool's stays in a VM that somebody holds.
 async fn answer(vm: &VmDir) -> Result<firstlight_protocol::hex::BootId, VmsError> {
     let deadline = Instant::now() + ANSWER_LIMIT;
     let (address, token) = vm.agent()?.ok_or(VmsError::NoAgent)?;
