@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 
@@ -65,7 +66,12 @@ impl Terminal {
     pub fn read_until(&mut self, text: &str) -> String {
         let mut shown = Vec::new();
         let mut buffer = [0; 4096];
+        let deadline = Instant::now() + DEADLINE;
         loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut readable = [PollFd::new(&self.person, PollFlags::IN)];
+            let ready = poll(&mut readable, Some(&left.try_into().unwrap())).unwrap();
+            assert!(ready > 0, "no {text:?} in {:?}", String::from_utf8_lossy(&shown));
             let count = self.person.read(&mut buffer).unwrap();
             shown.extend_from_slice(&buffer[..count]);
             let so_far = String::from_utf8_lossy(&shown);

@@ -36,7 +36,8 @@ fn a_terminal_has_the_window_s_size_follows_it_and_is_put_back() {
     let _vm = lab.start("tty", &["--", "sleep", "1000"]);
     let mut terminal = Terminal::open(33, 101);
     let before = terminal.mode();
-    let script = "stty size; trap 'stty size' WINCH; while :; do sleep 0.1; done";
+    // The trap is there before the size is told: what comes after the first line meets it.
+    let script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.1; done";
     let mut child = terminal.run(&lab.command(&["exec", "-it", "tty", "--", "sh", "-c", script]));
     terminal.read_until("33 101");
     assert!(terminal.is_raw());

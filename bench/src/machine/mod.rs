@@ -129,8 +129,8 @@ impl Bench {
             Look::Instructions => Some(1_000_000),
         };
         let host = Host { kernel_vsock: vm.assets.vsock_backend.is_none(), tsc_khz };
-        let mut machine = machine(vm, secrets, &host).unwrap_or_else(|error| panic!("{error}"));
-        machine.kernel = kernel::bootable(vm).unwrap_or_else(|error| panic!("{error}"));
+        let kernel = kernel::bootable(vm).unwrap_or_else(|error| panic!("{error}"));
+        let mut machine = machine(vm, &kernel, secrets, &host).unwrap_or_else(|error| panic!("{error}"));
         (boot.amend_machine)(&mut machine);
         let mut command = Qemu.command(&machine);
         let mut plugin = format!("file={}", self.marks.display());

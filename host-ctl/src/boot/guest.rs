@@ -167,7 +167,8 @@ mod tests {
         }
         let boot = boot(&vm);
         let host = super::super::Host { kernel_vsock: true, tsc_khz: None };
-        let machine = super::super::machine::machine(&vm, &Secrets::random().unwrap(), &host).unwrap();
+        let secrets = Secrets::random().unwrap();
+        let machine = super::super::machine::machine(&vm, &vm.assets.kernel, &secrets, &host).unwrap();
         let serials: Vec<&str> = machine.disks.iter().map(|disk| disk.serial.as_str()).collect();
         assert_eq!(serials, ["root", "upper", "vol1", "headers"]);
         assert_eq!(boot.volumes[1].disk.serial, "vol1");

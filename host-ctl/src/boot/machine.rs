@@ -1,6 +1,6 @@
 //! What the VMM is given: a VM's spec as a machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use firstlight_protocol::boot_spec::{FileSystem, VolumeMode};
 use firstlight_protocol::headers;
@@ -28,11 +28,11 @@ const CONSOLE_AND_PANIC: &str = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=
 /// The boot spec of the running boot, relative to the VM's directory: what a baked image is given as a credential.
 const BOOT_SPEC: &str = "boot/boot.json";
 
-/// The machine of one boot of `vm` on `host`.
+/// The machine of one boot of `vm` on `host`, with a kernel from [`super::kernel::bootable`].
 ///
 /// # Errors
 /// [`NoKvm`] when the spec asks for it in vain.
-pub fn machine(vm: &VmSpec, secrets: &Secrets, host: &Host) -> Result<MachineConfig, NoKvm> {
+pub fn machine(vm: &VmSpec, kernel: &Path, secrets: &Secrets, host: &Host) -> Result<MachineConfig, NoKvm> {
     let accelerator = accel::choose(vm.accel)?;
     Ok(MachineConfig {
         name: vm.name.clone(),
@@ -41,7 +41,7 @@ pub fn machine(vm: &VmSpec, secrets: &Secrets, host: &Host) -> Result<MachineCon
         accelerator,
         cpus: vm.cpus,
         memory_mib: vm.memory_mib,
-        kernel: vm.baked.as_ref().map_or(&vm.assets.kernel, |baked| &baked.kernel).clone(),
+        kernel: kernel.to_owned(),
         initramfs: vm.baked.as_ref().map_or_else(|| PathBuf::from(INITRAMFS), |baked| baked.initrd.clone()),
         command_line: command_line(vm, accelerator, host),
         credentials: vm.baked.iter().map(|_| (CREDENTIAL.to_owned(), BOOT_SPEC.into())).collect(),

@@ -84,8 +84,8 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
         None => None,
     };
     let host = Host { kernel_vsock: assets::has_kernel_vsock(), tsc_khz };
-    let mut machine = boot::machine::machine(vm.spec(), &secrets, &host)?;
-    machine.kernel = boot::kernel::bootable(vm.spec())?;
+    let kernel = boot::kernel::bootable(vm.spec())?;
+    let machine = boot::machine::machine(vm.spec(), &kernel, &secrets, &host)?;
     let listener = listener(machine.vsock)?;
     let host_boot = clock::host_boot_id().map_err(MonitorError::io("read", Path::new("boot_id")))?;
     ledger.require(Entry::BootStarted { boot_id: spec.boot_id, host_boot })?;

@@ -1,7 +1,7 @@
 //! The kernel a VM boots: unpacked on the host, once, so that no guest has to do it.
 //!
 //! A bzImage is a small program that unpacks the kernel proper. Emulated, that takes a tenth of a boot; the host does
-//! it in a fraction of a second, and keeps the result. `docs/decisions/0011-kernel.md` says what it costs.
+//! it in a fraction of a second, and keeps the result. `docs/decisions/0021-kernel.md` says what it costs.
 
 mod config;
 mod unpack;
@@ -20,11 +20,15 @@ const FORMAT: u8 = 1;
 /// How many kernels the cache keeps. Each has some 50 MiB.
 const KEPT: usize = 4;
 
-/// The kernel to give the VMM: unpacked if it can be, and the one of the spec otherwise.
+/// The kernel to give the VMM: unpacked if it can be, and the one of the spec otherwise. A baked image's own kernel is taken
+/// as it is: each VM has its copy, so none would find what another unpacked.
 ///
 /// # Errors
 /// [`CacheError`].
 pub fn bootable(vm: &VmSpec) -> Result<PathBuf, CacheError> {
+    if let Some(baked) = &vm.baked {
+        return Ok(baked.kernel.clone());
+    }
     let kernel = &vm.assets.kernel;
     let mut fingerprint = Fingerprint::new(FORMAT);
     fingerprint.file(Some(kernel))?;

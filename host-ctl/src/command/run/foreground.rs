@@ -52,19 +52,36 @@ async fn attend(
     let pump = pump(ProgramOutput::open(&started.vm), growth);
     tokio::pin!(pump);
     let mut written = None;
+    let (mut program_wrote, mut held) = (false, None);
     loop {
         let view = follow.view();
         teller.show(&view);
+        if view.state == State::Running
+            && let Some(interrupt) = held.take()
+        {
+            obey(&mut follow, interrupt, teller).await;
+        }
         if view.state.is_final() || view.timings.vmm_exited.is_some() {
             break;
         }
         tokio::select! {
             step = follow.next() => match step? {
-                Step::Changed | Step::Output => grown.send_modify(|_| ()),
+                Step::Changed => grown.send_modify(|_| ()),
+                Step::Output => {
+                    program_wrote = true;
+                    grown.send_modify(|_| ());
+                }
                 Step::Ended => break,
             },
             result = &mut pump, if written.is_none() => written = Some(abandon(&mut follow, result).await?),
-            interrupt = interrupts.next() => obey(&mut follow, interrupt, teller).await,
+            interrupt = interrupts.next() => match interrupt {
+                // Output and events come on roads of their own. A program that has written runs: the word that it does
+                // is about to come, and the interrupt is the program's.
+                Interrupt::First(SIGINT) if program_wrote && view.state == State::Initializing => {
+                    held = Some(interrupt);
+                }
+                Interrupt::First(_) | Interrupt::Again => obey(&mut follow, interrupt, teller).await,
+            },
             () = sleep_until(deadline), if matches!(view.state, State::Created | State::Initializing) => {
                 return Err(started.too_slow(limit).await);
             }
