@@ -16,8 +16,9 @@ use crate::failure;
 use crate::op;
 use crate::wire::{Connection, Socket, WireError};
 
-/// How long a peer may take to say hello and hear the answer.
-const HELLO_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a peer may take to say hello and hear the answer. Longer than host-ctl waits for a connection (10 s): on a
+/// host that is busy it is then host-ctl that gives up, and can say what it waited for, and not a connection that closes without a word.
+const HELLO_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The largest hello in bytes. A peer that has shown no token yet gets no more memory than this.
 const MAX_HELLO: u32 = 256;

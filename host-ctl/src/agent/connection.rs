@@ -116,7 +116,8 @@ impl Connection {
         let exchange = async {
             self.sender.send_bytes(R::REQUEST, id, &request.encode()?).await?;
             let (header, payload) = self.receiver.recv().await?;
-            if header.id != id {
+            // An error that answers no request says why the agent closes the connection.
+            if header.id != id && header.kind != Kind::Error {
                 return Err(Error::Protocol(format!("frame {:?} answers no request", header.kind)));
             }
             R::decode(expect(R::ANSWER, header.kind, payload)?).map_err(Error::from)

@@ -105,6 +105,24 @@ async fn an_agent_that_says_nothing_is_a_timeout_that_names_the_hello() {
 }
 
 #[tokio::test]
+async fn an_error_that_answers_no_request_is_told_in_the_agents_words() {
+    let (mut connection, mut script) = connected().await;
+    let error = AgentError {
+        operation: "protocol".into(),
+        path: None,
+        cause: Cause::Protocol("it was garbled".into()),
+    };
+    let agent = async {
+        script.hear().await;
+        script.say(Kind::Error, 0, &error).await;
+    };
+    let ping = Ping(b"?".to_vec());
+    let (answer, ()) = tokio::join!(connection.request(&ping, soon()), agent);
+    let Error::Agent(told) = answer.unwrap_err() else { panic!("not the agent's error") };
+    assert_eq!(told, error);
+}
+
+#[tokio::test]
 async fn a_hostile_length_ends_the_connection_before_anything_is_allocated() {
     let (mut connection, mut script) = connected().await;
     let mut header = Header::new(Kind::Pong, 1, 0).unwrap().encode();
