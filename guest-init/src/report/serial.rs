@@ -14,7 +14,11 @@ use crate::wait::lock;
 pub(super) fn follow(shared: &Shared, mut console: &File) {
     let mut offset = 0;
     let mut log = lock(&shared.log);
+    let mut generation = log.generation();
     loop {
+        if generation != log.generation() {
+            (generation, offset) = (log.generation(), 0);
+        }
         let line = log.line_at(offset).to_vec();
         if !line.is_empty() {
             drop(log);
