@@ -15,6 +15,7 @@ pub mod log;
 pub mod monitor;
 pub mod operation;
 mod random;
+pub mod snapshot;
 pub mod socket_path;
 pub mod sync;
 mod sys;

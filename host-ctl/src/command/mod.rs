@@ -24,12 +24,15 @@ mod monitor;
 mod pause;
 mod probe;
 mod ps;
+mod restore;
 mod rm;
 mod run;
 mod session;
 mod sessions;
 mod several;
 mod shell;
+mod snapshot;
+mod snapshots;
 mod start;
 mod stats;
 mod stop;
@@ -70,6 +73,9 @@ pub(crate) enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Rm(rm::Rm),
+    Snapshot(snapshot::Snapshot),
+    Snapshots(snapshots::Snapshots),
+    Restore(restore::Restore),
     BootChart(boot_chart::BootChart),
     #[command(subcommand)]
     Headers(headers::Headers),
@@ -109,6 +115,9 @@ impl Command {
             Command::Pause(pause) => pause.run(context).await.map(done),
             Command::Resume(resume) => resume.run(context).await.map(done),
             Command::Rm(rm) => rm.run(context).await.map(done),
+            Command::Snapshot(snapshot) => snapshot.run(context).await.map(done),
+            Command::Snapshots(snapshots) => snapshots.run(context).map(done),
+            Command::Restore(restore) => restore.run(context).await,
             Command::BootChart(chart) => chart.run(context).await.map(done),
             Command::Headers(headers) => headers.run(context).map(done),
             Command::Metrics(metrics) => metrics.run(context).map(done),

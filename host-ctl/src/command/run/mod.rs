@@ -1,6 +1,6 @@
 //! `run [FLAGS] -- CMD ARG...`
 
-mod background;
+pub(super) mod background;
 mod end;
 mod foreground;
 mod notify;
@@ -22,6 +22,8 @@ use crate::cli::value::volume::{self, Volume};
 use crate::cli::value::{duration, size};
 use crate::interrupt::Interrupts;
 use crate::output::{self, Failure};
+pub(super) use resolve::{hostname, network as network_of};
+pub(super) use started::Unstarted;
 
 /// Boot a VM and run a program in it
 ///
@@ -99,9 +101,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
 
-    /// The emulated machine
-    #[arg(long, value_enum, default_value_t = Machine::Microvm)]
-    machine: Machine,
+    /// The emulated machine [default: microvm, or q35 with --snapshot]
+    #[arg(long, value_enum)]
+    machine: Option<Machine>,
+
+    /// Make the VM so that host-ctl snapshot can save it
+    #[arg(long, conflicts_with = "skip_guest_agent")]
+    snapshot: bool,
 
     /// What runs the guest's instructions
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
@@ -148,7 +154,7 @@ pub(crate) struct Run {
 enum Machine {
     /// The fastest to boot: virtio over MMIO, no PCI
     Microvm,
-    /// PCI Express, for what needs it
+    /// PCI Express, for what needs it, such as snapshots
     Q35,
 }
 
@@ -177,7 +183,7 @@ enum Stages {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Until {
+pub(super) enum Until {
     /// The program runs and the agent listens
     Running,
     /// The VMM runs

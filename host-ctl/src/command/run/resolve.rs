@@ -35,7 +35,7 @@ pub(super) fn spec(run: &Run, store: &Store) -> Result<(VmSpec, Draft), Failure>
     let mut spec = VmSpec::new(&name, id, assets::find(&wanted, &Environment::of_process())?, program);
     spec.cpus = run.cpus;
     spec.memory_mib = u32::try_from(run.memory >> 20).unwrap_or(u32::MAX);
-    spec.machine = machine(run.machine);
+    spec.machine = machine(run)?;
     spec.accel = accel(run.accel);
     spec.volumes = volumes;
     spec.headers = headers;
@@ -97,7 +97,7 @@ fn headers(bundle: &Path, run: &Run) -> Result<HeadersSpec, Failure> {
     Ok(HeadersSpec { bundle, mask_others: run.headers_mask_others })
 }
 
-fn network(net: &Net, id: VmId) -> Result<NetworkSpec, Failure> {
+pub(in crate::command) fn network(net: &Net, id: VmId) -> Result<NetworkSpec, Failure> {
     Ok(match net {
         Net::None => NetworkSpec::None,
         Net::User => NetworkSpec::User,
@@ -129,16 +129,22 @@ fn mac(id: VmId) -> Mac {
 }
 
 /// The name, where it is a host name too. Source: RFC 1123, section 2.1.
-fn hostname(name: &str) -> Option<String> {
+pub(in crate::command) fn hostname(name: &str) -> Option<String> {
     let label = |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
     (plain && name.split('.').all(label)).then(|| name.to_owned())
 }
 
-fn machine(machine: Machine) -> spec::Machine {
-    match machine {
-        Machine::Microvm => spec::Machine::Microvm,
-        Machine::Q35 => spec::Machine::Q35,
+/// A VM that is to be saved needs a machine that can unplug its vsock.
+fn machine(run: &Run) -> Result<spec::Machine, Failure> {
+    match run.machine {
+        None if run.snapshot => Ok(spec::Machine::Q35),
+        Some(Machine::Microvm) if run.snapshot => {
+            let failure = Failure::usage("--snapshot needs --machine q35: a microvm cannot be saved");
+            Err(failure.hint("leave --machine out"))
+        }
+        None | Some(Machine::Microvm) => Ok(spec::Machine::Microvm),
+        Some(Machine::Q35) => Ok(spec::Machine::Q35),
     }
 }
 
