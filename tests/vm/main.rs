@@ -17,6 +17,7 @@
 //! | [`sessions`] | terminals, readers that stop, die and come back, bulk, a hundred at once |
 //! | [`sync`] | directories made alike, both ways |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
+//! | [`snapshots`] | a save and its failures, copies that differ and go on |
 //! | [`stop`] | clean ends, from every state |
 //! | [`truth`] | what is said of a VM: pushed, refused by name, told to systemd and Prometheus |
 
@@ -35,6 +36,7 @@ mod program;
 mod recovery;
 mod sentinels;
 mod sessions;
+mod snapshots;
 mod stop;
 mod sync;
 mod truth;
