@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Duration, Instant, timeout_at};
 use tokio_vsock::{VsockAddr, VsockStream};
 
 use super::error::{Awaited, Error};
@@ -45,16 +45,37 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// How long one attempt to connect may take before another is made. A guest that listens answers in milliseconds.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
 /// Connects to `port` of the guest at `address`.
 ///
 /// # Errors
 /// [`Error::Unreachable`] when nothing listens there, [`Error::Timeout`] at the deadline: a vhost-user backend drops a
 /// `CONNECT` for which no guest is ready, and then no answer ever comes.
 pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<Stream, Error> {
-    match timeout_at(deadline, dial(address, port)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(source)) => Err(Error::Unreachable { address: format!("{address} port {port}"), source }),
-        Err(_) => Err(Error::Timeout(Awaited::Connect)),
+    let mut refused = 0;
+    loop {
+        let attempt = Instant::now() + ATTEMPT;
+        match timeout_at(deadline.min(attempt), dial(address, port)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(_)) if refused < may_be_haunted(address) => refused += 1,
+            Ok(Err(source)) => {
+                return Err(Error::Unreachable { address: format!("{address} port {port}"), source });
+            }
+            Err(_) if Instant::now() >= deadline => return Err(Error::Timeout(Awaited::Connect)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// How many refusals in a row say nothing. A backend counts its connections from the same number in each VM and after each
+/// save. A guest that was saved may still hold an old connection of that number for some seconds, and then drops or
+/// refuses the new one; the next has another number.
+fn may_be_haunted(address: &Address) -> u32 {
+    match address {
+        Address::VhostUser(_) => 3,
+        Address::Kernel(_) | Address::Unix(_) => 0,
     }
 }
 
