@@ -33,7 +33,7 @@ use driver::{Driver, Failure};
 use error::{CallError, Fault};
 use report::Reporter;
 use stage::{Context, agent, devices::Devices, early, in_root, modules};
-use supervise::{Ending, Remains, Supervisor};
+use supervise::{Descriptors, Ending, Remains, Supervisor};
 use wait::Flag;
 
 fn main() -> ExitCode {
@@ -119,6 +119,7 @@ fn start(
     }
     let agent = spec.agent.as_ref().map(|_| agent::open_executable(&context.initramfs));
     let agent = agent.transpose().map_err(Failure::of("agent"))?;
+    let descriptors = Descriptors::open().map_err(Failure::of("supervise"))?;
     let driver = Driver::start(plan, Arc::clone(context), reporter.clone());
-    Supervisor::new(Arc::clone(context), reporter.clone(), driver, agent).map_err(Failure::of("supervise"))
+    Ok(Supervisor::new(Arc::clone(context), reporter.clone(), driver, descriptors, agent))
 }

@@ -75,22 +75,43 @@ pub(crate) struct Supervisor {
     null: File,
 }
 
-impl Supervisor {
-    /// Gets ready to supervise what `driver` runs. `agent_executable` is there when the spec has an agent.
+/// What a supervisor has open. It is opened before the driver starts: while a stage switches the root, there is an
+/// instant in which `/dev` is in neither.
+pub(crate) struct Descriptors {
+    signals: Signals,
+    console: File,
+    null: File,
+}
+
+impl Descriptors {
+    /// Opens them.
     ///
     /// # Errors
     /// [`CallError`] of a descriptor that cannot be made.
+    pub(crate) fn open() -> Result<Descriptors, CallError> {
+        let null = File::options().read(true).write(true).open("/dev/null");
+        Ok(Descriptors {
+            signals: Signals::open().map_err(CallError::of("signalfd"))?,
+            console: console::open().map_err(CallError::io("open", "/dev/console"))?,
+            null: null.map_err(CallError::io("open", "/dev/null"))?,
+        })
+    }
+}
+
+impl Supervisor {
+    /// Gets ready to supervise what `driver` runs. `agent_executable` is there when the spec has an agent.
     pub(crate) fn new(
         context: Arc<Context>,
         reporter: Reporter,
         driver: Driver,
+        descriptors: Descriptors,
         agent_executable: Option<OwnedFd>,
-    ) -> Result<Supervisor, CallError> {
-        let null = File::options().read(true).write(true).open("/dev/null");
-        Ok(Supervisor {
-            signals: Signals::open().map_err(CallError::of("signalfd"))?,
-            null: null.map_err(CallError::io("open", "/dev/null"))?,
-            console: console::open().map_err(CallError::io("open", "/dev/console"))?,
+    ) -> Supervisor {
+        let Descriptors { signals, console, null } = descriptors;
+        Supervisor {
+            signals,
+            console,
+            null,
             context,
             reporter,
             driver,
@@ -100,7 +121,7 @@ impl Supervisor {
             program: None,
             headers: None,
             stop: Stop::default(),
-        })
+        }
     }
 
     /// Supervises until there is nothing left to supervise.
