@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Duration, Instant, timeout_at};
 use tokio_vsock::{VsockAddr, VsockStream};
 
 use super::error::{Awaited, Error};
@@ -45,16 +45,36 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// How long one attempt to connect may take before another is made. A guest that listens answers in milliseconds.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// Refusals in a row of a vhost-user backend that say nothing yet.
+const EMPTY_REFUSALS: u32 = 3;
+
 /// Connects to `port` of the guest at `address`.
 ///
+/// A vhost-user backend drops a `CONNECT` for which no guest is ready, and then no answer ever comes. One was also seen to
+/// lose or refuse a single attempt while another connection stood still; the next attempt has another number. So
+/// there is more than one.
+///
 /// # Errors
-/// [`Error::Unreachable`] when nothing listens there, [`Error::Timeout`] at the deadline: a vhost-user backend drops a
-/// `CONNECT` for which no guest is ready, and then no answer ever comes.
+/// [`Error::Unreachable`] when nothing listens there, [`Error::Timeout`] at the deadline.
 pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<Stream, Error> {
-    match timeout_at(deadline, dial(address, port)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(source)) => Err(Error::Unreachable { address: format!("{address} port {port}"), source }),
-        Err(_) => Err(Error::Timeout(Awaited::Connect)),
+    let mut refusals = match address {
+        Address::VhostUser(_) => EMPTY_REFUSALS,
+        Address::Kernel(_) | Address::Unix(_) => 0,
+    };
+    loop {
+        let attempt = deadline.min(Instant::now() + ATTEMPT);
+        match timeout_at(attempt, dial(address, port)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(_)) if refusals > 0 => refusals -= 1,
+            Ok(Err(source)) => {
+                return Err(Error::Unreachable { address: format!("{address} port {port}"), source });
+            }
+            Err(_) if Instant::now() >= deadline => return Err(Error::Timeout(Awaited::Connect)),
+            Err(_) => {}
+        }
     }
 }
 
