@@ -2,17 +2,21 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use firstlight_protocol::agent_config::AgentConfig;
-use firstlight_protocol::hex::{BootId, Secret};
+use firstlight_protocol::message::error::AgentError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::copies::{Copies, MAX_COPIES};
+use crate::failure;
+use crate::gate::Gate;
 use crate::health::HealthChecks;
+use crate::incarnation::Incarnation;
 use crate::listen::Address;
 use crate::op::forward::Waiting;
 use crate::op::shutdown::PowerSwitch;
+use crate::op::snapshot::Hold;
 use crate::process::Processes;
 use crate::program_output::{AdoptError, ProgramOutput};
 use crate::sessions::Sessions;
@@ -29,6 +33,12 @@ const HEALTH_FILE: &str = "health";
 
 /// The directory of temporary names, beside the sentinels too: what it says is true as long as the VM runs.
 const LEDGER: &str = "copies";
+
+/// Who a restore made this guest, likewise.
+const INCARNATION_FILE: &str = "incarnation";
+
+/// The file systems that are frozen, likewise.
+const FROZEN_FILE: &str = "frozen";
 
 /// Threads for what waits for the disk: one for each copy, and some that are left for short operations whatever the copies
 /// do. When those are busy too, the next operation waits for one.
@@ -48,10 +58,6 @@ pub enum StartError {
 /// The agent.
 #[derive(Debug)]
 pub struct Agent {
-    /// The boot it serves.
-    pub boot_id: BootId,
-    /// What a host has to show.
-    pub token: Secret,
     /// Where init appends this boot's sentinels.
     pub events: PathBuf,
     /// The commands it runs.
@@ -70,6 +76,11 @@ pub struct Agent {
     pub power: Option<PowerSwitch>,
     /// The copies under way.
     pub copies: Copies,
+    /// Whether requests are served.
+    pub gate: Gate,
+    /// For a guest that is held still; `None` for an agent outside a VM, where it would be somebody's machine.
+    pub hold: Option<Arc<Hold>>,
+    incarnation: Mutex<Incarnation>,
     connections: Arc<Semaphore>,
 }
 
@@ -85,20 +96,42 @@ impl Agent {
             Address::Unix(_) => false,
         };
         let processes = Arc::new(Processes::new(in_vm).map_err(StartError::OpenFiles)?);
+        let incarnation = Incarnation::resume(&config, &events.with_file_name(INCARNATION_FILE));
+        processes.set_environment(incarnation.environment.clone());
+        let power = PowerSwitch::find(in_vm, output.is_some());
         Ok(Agent {
-            boot_id: config.boot_id,
-            token: config.token,
+            gate: Gate::default(),
+            hold: power.map(|_| Arc::new(Hold::recover(events.with_file_name(FROZEN_FILE)))),
+            incarnation: Mutex::new(incarnation),
             health: HealthChecks::resume(Arc::clone(&processes), events.with_file_name(HEALTH_FILE)),
             copies: Copies::new(events.with_file_name(LEDGER)),
             events,
             sessions: Arc::new(Sessions::new(Arc::clone(&processes))),
             processes,
             batches: Semaphore::new(MAX_BATCHES),
-            power: PowerSwitch::find(in_vm, output.is_some()),
+            power,
             output,
             waiting: Arc::default(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         })
+    }
+
+    /// Who this guest is.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes this guest somebody else: what it was called by before counts no more.
+    ///
+    /// # Errors
+    /// When that cannot be written down; nothing has changed then.
+    pub fn become_incarnation(&self, incarnation: Incarnation) -> Result<(), AgentError> {
+        let path = self.events.with_file_name(INCARNATION_FILE);
+        let written = incarnation.write(&path);
+        written.map_err(|error| failure::system("write", Some(&path), &error))?;
+        *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner) = incarnation;
+        Ok(())
     }
 
     /// A place for one more connection, or `None` when all are taken.

@@ -13,7 +13,9 @@ use tokio::time::timeout;
 
 use crate::agent::Agent;
 use crate::failure;
+use crate::gate::Session;
 use crate::op;
+use crate::op::snapshot::{self, Then};
 use crate::wire::{Connection, Socket, WireError};
 
 /// How long a peer may take to say hello and hear the answer. Longer than host-ctl waits for a connection (10 s): on a
@@ -60,7 +62,8 @@ pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemap
         Ok(Ok(None)) => Ok(()),
         Ok(Ok(Some(_place))) => {
             drop(handshake);
-            serve(&agent, &mut connection).await
+            let session = agent.gate.connect(connection.socket());
+            serve(&agent, &mut connection, &session).await
         }
     };
     if let Err(error) = ended {
@@ -97,16 +100,28 @@ async fn greet(
 
 /// The token comes first, so that a stranger learns nothing about versions or load.
 fn admit(agent: &Agent, hello: &Hello) -> Result<(Welcome, OwnedSemaphorePermit), Refusal> {
-    if hello.token != agent.token {
+    let incarnation = agent.incarnation();
+    if hello.token != incarnation.token {
         return Err(Refusal::WrongToken);
     }
     let version = SUPPORTED.agree(hello.versions).ok_or(Refusal::NoCommonVersion(SUPPORTED))?;
     let place = agent.admit().ok_or(Refusal::Busy)?;
-    Ok((Welcome { version, boot_id: agent.boot_id }, place))
+    Ok((Welcome { version, boot_id: incarnation.boot_id }, place))
 }
 
-async fn serve(agent: &Agent, connection: &mut Connection) -> Result<(), SessionError> {
+async fn serve(
+    agent: &Arc<Agent>,
+    connection: &mut Connection,
+    session: &Session<'_>,
+) -> Result<(), SessionError> {
     while let Some(frame) = connection.reader.next().await? {
+        if snapshot::is_of_snapshots(frame.header.kind) {
+            match snapshot::run(agent, connection, session, &frame).await? {
+                Then::GoOn => continue,
+                Then::Close => return Ok(()),
+            }
+        }
+        let Some(_running) = agent.gate.enter(frame.header.kind) else { return Ok(()) };
         op::serve(agent, connection, frame).await?;
     }
     Ok(())

@@ -146,6 +146,66 @@ pub fn systemd_power_off_signal() -> i32 {
     libc::SIGRTMIN() + 4
 }
 
+/// Stops writes to the file system that `directory` is on. Source: `FIFREEZE` in `linux/fs.h`.
+///
+/// # Errors
+/// `EOPNOTSUPP` when the file system cannot be frozen, `EBUSY` when it is.
+pub fn freeze(directory: &impl AsFd) -> io::Result<()> {
+    const FIFREEZE: libc::Ioctl = 0xc004_5877;
+    // SAFETY: the kernel takes the argument as a number and does not look at it.
+    Errno::result(unsafe { libc::ioctl(directory.as_fd().as_raw_fd(), FIFREEZE, 0) })?;
+    Ok(())
+}
+
+/// Lets writes to the file system that `directory` is on go on. Source: `FITHAW` in `linux/fs.h`.
+///
+/// # Errors
+/// `EINVAL` when it is not frozen.
+pub fn thaw(directory: &impl AsFd) -> io::Result<()> {
+    const FITHAW: libc::Ioctl = 0xc004_5878;
+    // SAFETY: the kernel takes the argument as a number and does not look at it.
+    Errno::result(unsafe { libc::ioctl(directory.as_fd().as_raw_fd(), FITHAW, 0) })?;
+    Ok(())
+}
+
+/// Bytes that one call adds to the kernel's entropy at most.
+const MAX_ENTROPY: usize = 64;
+
+/// `struct rand_pool_info` in `linux/random.h`, with its buffer.
+#[repr(C)]
+struct RandPoolInfo {
+    entropy_bits: libc::c_int,
+    size: libc::c_int,
+    buffer: [u8; MAX_ENTROPY],
+}
+
+/// Mixes `bytes`, at most 64, into the kernel's entropy through `device`, and credits every bit of them. Source:
+/// `RNDADDENTROPY` in `random(4)`.
+///
+/// # Errors
+/// As `ioctl(2)`; `EINVAL` for more bytes.
+pub fn add_entropy(device: &impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+    let mut info = RandPoolInfo { entropy_bits: 0, size: 0, buffer: [0; MAX_ENTROPY] };
+    info.buffer.get_mut(..bytes.len()).ok_or(Errno::EINVAL)?.copy_from_slice(bytes);
+    info.size = libc::c_int::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
+    info.entropy_bits = info.size * 8;
+    // SAFETY: the kernel reads the two numbers and as many bytes after them as `size` says, which the buffer holds.
+    Errno::result(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), RNDADDENTROPY, &raw const info) })?;
+    Ok(())
+}
+
+/// Makes the kernel's generator take new keys now. Source: `RNDRESEEDCRNG` in `linux/random.h`.
+///
+/// # Errors
+/// As `ioctl(2)`.
+pub fn reseed(device: &impl AsFd) -> io::Result<()> {
+    const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+    // SAFETY: the command has no argument.
+    Errno::result(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), RNDRESEEDCRNG) })?;
+    Ok(())
+}
+
 /// Bytes that a pipe holds now. Source: `FIONREAD` in `pipe(7)`.
 ///
 /// # Errors

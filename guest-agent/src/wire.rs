@@ -4,7 +4,7 @@
 //! write that is given up leaves half a frame behind, and [`FrameWriter::is_between_frames`] tells.
 
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use firstlight_protocol::codec::CodecError;
 use firstlight_protocol::frame::{FrameError, Header};
 use firstlight_protocol::message::Kind;
 use nix::errno::Errno;
+use nix::sys::socket::Shutdown;
 use nix::sys::uio::writev;
 use tokio::io::Interest;
 use tokio::time::{Instant, timeout_at};
@@ -58,6 +59,12 @@ impl Socket {
     /// As `epoll_ctl(2)`.
     pub fn new(descriptor: OwnedFd) -> io::Result<Socket> {
         sys::watch(descriptor, Interest::READABLE | Interest::WRITABLE).map(Socket)
+    }
+
+    /// Ends both directions: whoever reads or writes hears of it.
+    pub fn shut_down(&self) {
+        // It fails for a connection that the peer has ended already.
+        let _ = nix::sys::socket::shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 
     async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -110,6 +117,12 @@ impl Connection {
         let reader =
             FrameReader { socket: Arc::clone(&socket), deframer: Deframer::new(max_payload), deadline: None };
         Connection { reader, writer: FrameWriter { socket, inside_frame: false } }
+    }
+
+    /// The socket, for whoever may have to end the connection.
+    #[must_use]
+    pub fn socket(&self) -> Arc<Socket> {
+        Arc::clone(&self.writer.socket)
     }
 
     /// The socket once more, for a thread that sends or receives bulk data while no task uses the connection.

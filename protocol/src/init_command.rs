@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::hex::BootId;
+
 /// Longest command line in bytes, newline included. Init drops the stream at a longer one.
 pub const MAX_LINE: usize = 128;
 
@@ -22,6 +24,12 @@ pub enum InitCommand {
         /// The guest's signal number, 1 to 64.
         number: u8,
     },
+    /// This guest is a copy, restored from a snapshot: its events belong to `boot` from now on, signed with the key that
+    /// [`crate::sentinel::MacKey::of_copy`] makes of the old one. Repeating it is harmless.
+    Restore {
+        /// The copy's boot.
+        boot: BootId,
+    },
 }
 
 /// A line was no command.
@@ -36,6 +44,7 @@ impl fmt::Display for InitCommand {
         match self {
             InitCommand::Stop { grace_ms } => writeln!(f, "STOP grace_ms={grace_ms}"),
             InitCommand::Signal { number } => writeln!(f, "SIGNAL number={number}"),
+            InitCommand::Restore { boot } => writeln!(f, "RESTORE boot={boot}"),
         }
     }
 }
@@ -50,6 +59,9 @@ impl InitCommand {
         let text = line.strip_suffix('\n').unwrap_or(line);
         if let Some(grace) = text.strip_prefix("STOP grace_ms=") {
             return Ok(InitCommand::Stop { grace_ms: grace.parse().map_err(|_| error())? });
+        }
+        if let Some(boot) = text.strip_prefix("RESTORE boot=") {
+            return Ok(InitCommand::Restore { boot: boot.parse().map_err(|_| error())? });
         }
         let number = text.strip_prefix("SIGNAL number=").and_then(|number| number.parse().ok());
         match number {
@@ -70,6 +82,7 @@ mod tests {
             InitCommand::Stop { grace_ms: u32::MAX },
             InitCommand::Signal { number: 1 },
             InitCommand::Signal { number: 64 },
+            InitCommand::Restore { boot: BootId([0x5f, 0x1c, 0x09, 0xae]) },
         ] {
             let line = command.to_string();
             assert!(line.len() <= MAX_LINE);
@@ -82,5 +95,6 @@ mod tests {
         assert!(InitCommand::parse("SIGNAL number=0").is_err());
         assert!(InitCommand::parse("SIGNAL number=65").is_err());
         assert!(InitCommand::parse("REBOOT").is_err());
+        assert!(InitCommand::parse("RESTORE boot=5f1c09").is_err());
     }
 }

@@ -59,11 +59,13 @@ mod files;
 mod forward;
 #[path = "golden/sessions.rs"]
 mod sessions;
+#[path = "golden/snapshot.rs"]
+mod snapshot;
 #[path = "golden/sync.rs"]
 mod sync;
 
 /// Kinds whose payload is raw or empty: there is nothing to encode.
-const WITHOUT_MESSAGE: [Kind; 16] = [
+const WITHOUT_MESSAGE: [Kind; 17] = [
     Kind::Ping,
     Kind::Pong,
     Kind::StatusRequest,
@@ -80,6 +82,7 @@ const WITHOUT_MESSAGE: [Kind; 16] = [
     Kind::PortsRequest,
     Kind::SessionDone,
     Kind::SessionsRequest,
+    Kind::SnapshotThawRequest,
 ];
 
 fn error(cause: Cause) -> AgentError {
@@ -165,12 +168,13 @@ fn generation_1() -> Vec<Golden> {
     table.extend(files::generation_1());
     table.extend(forward::generation_1());
     table.extend(sessions::generation_1());
+    table.extend(snapshot::generation_1());
     table.extend(sync::generation_1());
     table
 }
 
 /// Every kind with its number.
-const NUMBERS: [(Kind, u16); 71] = [
+const NUMBERS: [(Kind, u16); 77] = [
     (Kind::Hello, 1),
     (Kind::Welcome, 2),
     (Kind::Refusal, 3),
@@ -242,6 +246,12 @@ const NUMBERS: [(Kind, u16); 71] = [
     (Kind::FetchRequest, 131),
     (Kind::AmendRequest, 132),
     (Kind::AmendDone, 133),
+    (Kind::SnapshotPrepareRequest, 144),
+    (Kind::SnapshotPrepared, 145),
+    (Kind::SnapshotThawRequest, 146),
+    (Kind::SnapshotThawed, 147),
+    (Kind::SnapshotRestoreRequest, 148),
+    (Kind::SnapshotRestored, 149),
 ];
 
 fn hexadecimal(bytes: &[u8]) -> String {

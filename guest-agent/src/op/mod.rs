@@ -11,6 +11,7 @@
 //! | [`batch`] | many of them at once; it alone waits, to a deadline |
 //! | [`shutdown`] | unary, acting after its answer |
 //! | [`session`] | streams, and unary questions about them |
+//! | [`snapshot`] | unary, and the only ones that a guest which is held still serves |
 //! | [`output`], [`copy`], [`sync`], [`forward`] | streams |
 
 pub mod batch;
@@ -22,6 +23,7 @@ pub mod network;
 pub mod output;
 pub mod session;
 pub mod shutdown;
+pub mod snapshot;
 pub mod stats;
 pub mod status;
 pub mod sync;
@@ -130,6 +132,12 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::TreeItems
         | Kind::TreeEnd
         | Kind::AmendDone
+        | Kind::SnapshotPrepareRequest
+        | Kind::SnapshotPrepared
+        | Kind::SnapshotThawRequest
+        | Kind::SnapshotThawed
+        | Kind::SnapshotRestoreRequest
+        | Kind::SnapshotRestored
         | Kind::Batch
         | Kind::SessionStarted
         | Kind::SessionAttached

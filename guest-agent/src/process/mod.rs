@@ -22,7 +22,7 @@ mod terminal;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use firstlight_protocol::message::error::AgentError;
@@ -32,6 +32,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, watch};
 
 use crate::failure;
+use crate::incarnation::Environment;
 use cgroup::{Cgroup, Cgroups};
 pub use collect::{Allowance, Limit};
 pub use command::path_of;
@@ -56,6 +57,8 @@ pub struct Processes {
     leftovers: Arc<Semaphore>,
     cgroups: Option<Cgroups>,
     open_files: (u64, u64),
+    /// What every command starts with.
+    environment: Mutex<Environment>,
 }
 
 /// A command that runs.
@@ -91,7 +94,13 @@ impl Processes {
             leftovers: Arc::new(Semaphore::new(MAX_LEFTOVER_PIPES)),
             cgroups: if in_vm { Cgroups::open(Path::new(cgroup::MOUNT_POINT)) } else { None },
             open_files,
+            environment: Mutex::default(),
         })
+    }
+
+    /// Every command from now on starts with these variables, before its own.
+    pub fn set_environment(&self, environment: Environment) {
+        *self.environment.lock().unwrap_or_else(PoisonError::into_inner) = environment;
     }
 
     /// Commands that run now.
@@ -109,9 +118,13 @@ impl Processes {
         let place = Arc::clone(&self.running).try_acquire_owned();
         let place =
             place.map_err(|_| failure::busy("spawn", format!("{MAX_RUNNING} commands are running")))?;
+        let mut equipped = request.clone();
+        let environment = self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // The request's own come after them, and count.
+        equipped.env.splice(0..0, environment);
         let cgroup = self.cgroups.as_ref().and_then(Cgroups::create);
         let order = Order {
-            request: request.clone(),
+            request: equipped,
             open_files: self.open_files,
             cgroup: cgroup.as_ref().and_then(Cgroup::entrance),
             window,

@@ -17,6 +17,9 @@ use crate::sys::Witness;
 /// these, its ups and downs are no longer told. Everything else always is.
 pub(crate) const MAX_AGENT_EVENTS: u32 = 1_000;
 
+/// Most events that are told once more to a copy's host. Each comes once, or is the same each time.
+const MAX_STANDING: usize = 32;
+
 /// What turns an event into a line.
 #[derive(Debug)]
 pub(crate) struct Signer {
@@ -42,6 +45,10 @@ pub(super) struct Log {
     lines: Vec<u8>,
     count: u64,
     agent_events: u32,
+    /// The events that say how things stand, for a host that never heard the others.
+    standing: Vec<Event>,
+    /// How often the log was begun anew. Whoever follows it begins anew too.
+    generation: u32,
     /// The agent's copy.
     copy: File,
     pub(super) console: Sink,
@@ -86,6 +93,8 @@ impl Log {
             lines: Vec::new(),
             count: 0,
             agent_events: 0,
+            standing: Vec::new(),
+            generation: 0,
             copy,
             console: Sink::Open,
             console_taken: 0,
@@ -121,6 +130,9 @@ impl Log {
     /// Appends an event that happened at `t`, with the next sequence number.
     pub(super) fn append_at(&mut self, t: u64, event: Event) {
         self.count += 1;
+        if stands(&event) && !self.standing.contains(&event) && self.standing.len() < MAX_STANDING {
+            self.standing.push(event.clone());
+        }
         let line = self.signer.line(self.count, t, event);
         self.lines.extend_from_slice(line.as_bytes());
         // The copy is a help for the agent, on tmpfs; when memory is so short that it fails, the sinks still get it.
@@ -154,6 +166,33 @@ impl Log {
         }
     }
 
+    /// This guest is a copy, restored from a snapshot: begins the log of `boot`, with how things stand. Events of the
+    /// boot it was copied from are never said again. `false` when that is done already.
+    pub(super) fn become_copy(&mut self, boot: BootId) -> bool {
+        let from = self.signer.boot;
+        if from == boot {
+            return false;
+        }
+        self.signer = Signer { boot, key: MacKey::new(&self.signer.key.of_copy(boot)) };
+        self.lines.clear();
+        self.count = 0;
+        self.console_taken = 0;
+        self.generation = self.generation.wrapping_add(1);
+        // As with every line: the copy is a help, and the sinks have it all.
+        let _ = self.copy.set_len(0);
+        let now = boot_time();
+        self.append_at(now, Event::Restored { from });
+        for event in std::mem::take(&mut self.standing) {
+            self.append_at(now, event);
+        }
+        true
+    }
+
+    /// Which log this is: another number, another first line.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// The first whole line at or after `offset`, newline included; empty at the end of the log.
     pub(super) fn line_at(&self, offset: usize) -> &[u8] {
         let rest = self.rest_from(offset);
@@ -185,6 +224,26 @@ pub(crate) fn last_sequence(lines: &[u8]) -> u64 {
     numbers.into_iter().next().unwrap_or(0)
 }
 
+/// Whether an event says how things stand, and not only how they came to.
+fn stands(event: &Event) -> bool {
+    match event {
+        Event::AgentReady
+        | Event::ProgramStart { .. }
+        | Event::SystemReady { .. }
+        | Event::Exit { .. }
+        | Event::Fatal { .. }
+        | Event::PowerOff => true,
+        Event::InitStart
+        | Event::Restored { .. }
+        | Event::StageDone { .. }
+        | Event::AgentExit { .. }
+        | Event::HeadersStart
+        | Event::HeadersReady
+        | Event::HeadersSkipped { .. }
+        | Event::HeadersFailed { .. } => false,
+    }
+}
+
 /// Nanoseconds since the kernel started.
 pub(crate) fn boot_time() -> u64 {
     // The clock exists since Linux 2.6.39, and its seconds are never negative.
@@ -204,7 +263,7 @@ mod tests {
 
     fn log() -> (Log, tempfile::NamedTempFile) {
         let copy = tempfile::NamedTempFile::new().unwrap();
-        (Log::new(signer(), copy.reopen().unwrap()), copy)
+        (Log::new(signer(), File::options().append(true).open(copy.path()).unwrap()), copy)
     }
 
     #[test]
@@ -252,6 +311,28 @@ mod tests {
         assert_eq!(console.metadata().unwrap().len(), 0);
         log.append(Event::AgentReady);
         assert_eq!(last_sequence(&std::fs::read(copy.path()).unwrap()), 2);
+    }
+
+    #[test]
+    fn a_copy_tells_how_things_stand_under_its_own_name_and_nothing_of_how_they_came_to() {
+        let (mut log, copy) = log();
+        log.append_at(7, Event::InitStart);
+        log.append(Event::AgentReady);
+        log.append(Event::AgentExit { status: ExitStatus::Code(1), restarts: 1 });
+        log.append(Event::AgentReady);
+        let boot = BootId([9; 4]);
+        assert!(log.become_copy(boot));
+        assert!(!log.become_copy(boot), "a repeated command begins nothing anew");
+        log.append(Event::PowerOff);
+        let key = MacKey::new(&signer().key.of_copy(boot));
+        let lines = log.rest_from(0).split_inclusive(|byte| *byte == b'\n');
+        let told: Vec<Sentinel> =
+            lines.map(|line| Sentinel::parse(line.trim_ascii_end(), &key).unwrap()).collect();
+        let events: Vec<_> = told.iter().map(|sentinel| (sentinel.seq, sentinel.event.clone())).collect();
+        let restored = Event::Restored { from: BootId([1; 4]) };
+        assert_eq!(events, [(1, restored), (2, Event::AgentReady), (3, Event::PowerOff)]);
+        assert!(told.iter().all(|sentinel| sentinel.boot == boot));
+        assert_eq!(std::fs::read(copy.path()).unwrap(), log.rest_from(0));
     }
 
     #[test]

@@ -14,13 +14,17 @@ use crate::wait::lock;
 pub(super) fn follow(shared: &Shared, mut console: &File) {
     let mut log = lock(&shared.log);
     loop {
+        let generation = log.generation();
         let line = log.line_at(log.console_taken).to_vec();
         if !line.is_empty() {
             drop(log);
             // A console that cannot be written is no reason to end a boot, nor is there anywhere to say so.
             let _ = console.write_all(&line);
             log = lock(&shared.log);
-            log.console_taken += line.len();
+            // A log that was begun anew meanwhile has been taken by nobody.
+            if log.generation() == generation {
+                log.console_taken += line.len();
+            }
             if log.console_has_all() {
                 shared.changed.notify_all();
             }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::port;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -110,11 +111,11 @@ fn dial(shared: &Shared) -> nix::Result<OwnedFd> {
 
 /// Sends the log and reads commands until the connection is over.
 fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
-    let mut sent = 0;
+    let mut sent = Sent::default();
     let mut lines = Lines::default();
     loop {
         shared.stream_wake.lower();
-        let (chunk, closing) = next_chunk(shared, sent);
+        let (chunk, closing) = next_chunk(shared, &mut sent);
         if chunk.is_empty() && closing {
             close_slowly(connection);
             return Ok(End::Done);
@@ -123,7 +124,7 @@ fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
         if !chunk.is_empty() {
             match send(connection.as_raw_fd(), &chunk, MsgFlags::MSG_NOSIGNAL) {
                 Ok(count) => {
-                    sent += count;
+                    sent.bytes += count;
                     continue;
                 }
                 Err(Errno::EAGAIN) => blocked = true,
@@ -140,9 +141,19 @@ fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
     }
 }
 
-fn next_chunk(shared: &Shared, sent: usize) -> (Vec<u8>, bool) {
+/// How much of which log a connection has sent.
+#[derive(Debug, Default)]
+struct Sent {
+    generation: u32,
+    bytes: usize,
+}
+
+fn next_chunk(shared: &Shared, sent: &mut Sent) -> (Vec<u8>, bool) {
     let log = lock(&shared.log);
-    let rest = log.rest_from(sent);
+    if sent.generation != log.generation() {
+        *sent = Sent { generation: log.generation(), bytes: 0 };
+    }
+    let rest = log.rest_from(sent.bytes);
     (rest.get(..CHUNK).unwrap_or(rest).to_vec(), log.closing)
 }
 
@@ -153,10 +164,22 @@ fn receive(shared: &Shared, connection: &OwnedFd, lines: &mut Lines) -> nix::Res
         Ok(0) => Ok(false),
         Ok(count) => {
             let received = bytes.get(..count).unwrap_or_default();
-            Ok(lines.push(received, |command| shared.commands.push(command)).is_ok())
+            Ok(lines.push(received, |command| obey(shared, command)).is_ok())
         }
         Err(Errno::EAGAIN) => Ok(true),
         Err(errno) => Err(errno),
+    }
+}
+
+/// A restore concerns nothing but the log, and is done here, so that it is done in a teardown too.
+fn obey(shared: &Shared, command: InitCommand) {
+    match command {
+        InitCommand::Restore { boot } => {
+            if lock(&shared.log).become_copy(boot) {
+                shared.wake();
+            }
+        }
+        InitCommand::Stop { .. } | InitCommand::Signal { .. } => shared.commands.push(command),
     }
 }
 

@@ -345,6 +345,8 @@ impl Supervisor {
             match command {
                 InitCommand::Stop { grace_ms } => self.request_stop(Some(grace_ms)),
                 InitCommand::Signal { number } => self.signal_program(number.into()),
+                // The event stream has done it.
+                InitCommand::Restore { .. } => {}
             }
         }
     }

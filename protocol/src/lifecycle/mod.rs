@@ -148,6 +148,7 @@ impl BootFacts {
             Event::StageDone { stage, .. } => self.last_stage = Some(stage.clone()),
             // The agent's restarts leave the state alone: the program never notices them.
             Event::InitStart
+            | Event::Restored { .. }
             | Event::AgentExit { .. }
             | Event::SystemReady { .. }
             | Event::HeadersStart

@@ -29,6 +29,9 @@
 //! | [`sync::TreeRequest`] | | [`sync::TreeItems`] from the agent, [`sync::TreeEnd`] last |
 //! | [`sync::FetchRequest`] | | as for [`copy::PullRequest`] |
 //! | [`sync::AmendRequest`] | [`sync::AmendDone`] | |
+//! | [`snapshot::SnapshotPrepareRequest`] | [`snapshot::SnapshotPrepared`] | |
+//! | `SnapshotThawRequest` (empty) | [`snapshot::SnapshotThawed`] | |
+//! | [`snapshot::SnapshotRestoreRequest`] | [`snapshot::SnapshotRestored`] | |
 //!
 //! Any request may be answered by an [`error::AgentError`] instead.
 //!
@@ -48,6 +51,7 @@ pub mod network;
 pub mod output;
 pub mod session;
 pub mod shutdown;
+pub mod snapshot;
 pub mod stats;
 pub mod status;
 pub mod sync;
@@ -233,4 +237,17 @@ kinds! {
     AmendRequest = 132,
     /// [`sync::AmendDone`].
     AmendDone = 133,
+
+    /// [`snapshot::SnapshotPrepareRequest`].
+    SnapshotPrepareRequest = 144,
+    /// [`snapshot::SnapshotPrepared`].
+    SnapshotPrepared = 145,
+    /// Empty: the save is over, well or badly; go on.
+    SnapshotThawRequest = 146,
+    /// [`snapshot::SnapshotThawed`].
+    SnapshotThawed = 147,
+    /// [`snapshot::SnapshotRestoreRequest`].
+    SnapshotRestoreRequest = 148,
+    /// [`snapshot::SnapshotRestored`].
+    SnapshotRestored = 149,
 }

@@ -71,6 +71,7 @@ impl Sentinel {
                     line.text("skipped", reason);
                 }
             }
+            Event::Restored { from } => line.text("from", &from.to_string()),
             Event::AgentExit { status, restarts } => {
                 line.status(*status);
                 line.number("restarts", (*restarts).into());
@@ -138,6 +139,9 @@ impl Sentinel {
 fn event(name: &str, fields: &Fields<'_>) -> Result<Event, ParseError> {
     Ok(match name {
         "INIT-START" => Event::InitStart,
+        "RESTORED" => {
+            Event::Restored { from: fields.text("from")?.parse().map_err(|_| ParseError::Field("from"))? }
+        }
         "STAGE-DONE" => Event::StageDone {
             stage: fields.text("stage")?,
             dur: fields.number("dur")?,
@@ -356,6 +360,7 @@ pub(super) mod tests {
     pub(in crate::sentinel) fn any_sentinel() -> impl Strategy<Value = Sentinel> {
         let event = prop_oneof![
             Just(Event::InitStart),
+            any::<[u8; 4]>().prop_map(|from| Event::Restored { from: BootId(from) }),
             (
                 (text(), any::<u64>(), any::<Option<u32>>(), any::<Option<u32>>()),
                 // Few enough to fit.

@@ -5,7 +5,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::hex::Secret;
+use crate::hex::{BootId, Secret};
 
 /// Bytes of a MAC on the line.
 pub const MAC_LEN: usize = super::line::MAC_DIGITS / 2;
@@ -31,6 +31,16 @@ impl MacKey {
         MacKey(Hmac::new(&block.into()))
     }
 
+    /// The key of the boot `boot`, a copy of this key's boot that was restored from a snapshot.
+    ///
+    /// Host and init make it on their own, so no key crosses the guest's vsock, where any of its programs may dial. It
+    /// is made of the boot's id, which differs in each copy. What is hashed is no line that a sentinel could have.
+    #[must_use]
+    pub fn of_copy(&self, boot: BootId) -> Secret {
+        let label = format!("firstlight key of copy {boot}");
+        Secret(self.0.clone().chain_update(label).finalize().into_bytes().into())
+    }
+
     pub(super) fn mac(&self, signed: &[u8]) -> [u8; MAC_LEN] {
         let full = self.0.clone().chain_update(signed).finalize().into_bytes();
         let mut cut = [0; MAC_LEN];
@@ -46,6 +56,15 @@ impl MacKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_copy_has_a_key_of_its_own() {
+        let key = MacKey::new(&Secret([7; 32]));
+        let [first, second] = [1, 2].map(|copy| key.of_copy(BootId([copy; 4])));
+        assert_ne!(first, second);
+        assert_ne!(first, Secret([7; 32]));
+        assert_eq!(first, key.of_copy(BootId([1; 4])));
+    }
 
     #[test]
     fn the_mac_is_hmac_sha256() {

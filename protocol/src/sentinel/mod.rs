@@ -44,6 +44,11 @@ pub struct Sentinel {
 pub enum Event {
     /// Init runs and has read its boot spec.
     InitStart,
+    /// The guest goes on as a copy of another boot, restored from a snapshot. Stands in the place of INIT-START.
+    Restored {
+        /// The boot it is a copy of.
+        from: BootId,
+    },
     /// A stage of the boot ended well, or an optional one was skipped.
     StageDone {
         /// The stage's name, such as `root` or `volume:/data`.
@@ -157,6 +162,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Event::InitStart => "INIT-START",
+            Event::Restored { .. } => "RESTORED",
             Event::StageDone { .. } => "STAGE-DONE",
             Event::AgentReady => "AGENT-READY",
             Event::AgentExit { .. } => "AGENT-EXIT",

@@ -1,7 +1,8 @@
 //! One netlink conversation: a request, its acknowledgement, the next request.
 
+use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer,
@@ -9,10 +10,9 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::message::Request;
-use crate::error::io_errno;
-use crate::wait::{Deadline, is_ready, poll, readable};
+use super::request::Request;
 
 /// How long the kernel may take for one request. It answers before `send` returns.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,13 +21,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 4 << 10;
 
 /// A socket for route messages.
-pub(super) struct Netlink {
+#[derive(Debug)]
+pub struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 impl Netlink {
-    pub(super) fn open() -> nix::Result<Netlink> {
+    /// Opens a socket.
+    ///
+    /// # Errors
+    /// As `socket(2)` and `bind(2)`.
+    pub fn open() -> nix::Result<Netlink> {
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(|error| io_errno(&error))?;
         socket.bind_auto().map_err(|error| io_errno(&error))?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(|error| io_errno(&error))?;
@@ -39,7 +44,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The errno the kernel answers with, or `ETIMEDOUT`.
-    pub(super) fn request(&mut self, request: Request) -> nix::Result<()> {
+    pub fn request(&mut self, request: Request) -> nix::Result<()> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
@@ -53,20 +58,35 @@ impl Netlink {
     }
 
     fn answer(&self) -> nix::Result<()> {
-        let deadline = Deadline::after(ANSWER_TIMEOUT);
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         let mut bytes = [0; MAX_ANSWER];
         loop {
-            let mut fds = [readable(self.socket.as_fd())];
-            poll(&mut fds, Some(deadline))?;
-            if !is_ready(&fds[0]) {
-                return Err(Errno::ETIMEDOUT);
-            }
+            self.wait_until(deadline)?;
             let count = nix::unistd::read(self.socket.as_fd(), &mut bytes)?;
             if let Some(answer) = read_answer(bytes.get(..count).unwrap_or_default(), self.sequence) {
                 return answer;
             }
         }
     }
+
+    /// Waits until there is something to read.
+    fn wait_until(&self, deadline: Instant) -> nix::Result<()> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                Ok(0) => return Err(Errno::ETIMEDOUT),
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+}
+
+/// The number in an error of the standard library; the few without one are all about arguments.
+fn io_errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)
 }
 
 /// What the message says to request `sequence`; `None` when it is about something else.

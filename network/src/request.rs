@@ -1,11 +1,11 @@
-//! The three requests that configure a network. Source: `rtnetlink(7)`.
+//! The requests that configure a network. Source: `rtnetlink(7)`.
 //!
 //! A request is a typed header and a few attributes by number: the typed attributes of every kind of link there
 //! is would be a sixth of this binary.
 
 use std::net::IpAddr;
 
-use firstlight_protocol::boot_spec::Cidr;
+use firstlight_protocol::boot_spec::{Cidr, Mac};
 use netlink_packet_core::{DefaultNla, Emitable, NetlinkPayload, NetlinkSerializable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressFlags, AddressHeader};
@@ -15,7 +15,7 @@ use nix::libc;
 
 /// A request to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
+pub struct Request {
     kind: u16,
     header: Vec<u8>,
     attributes: Vec<DefaultNla>,
@@ -68,14 +68,33 @@ fn address_attribute(kind: u16, address: IpAddr) -> DefaultNla {
 }
 
 /// Brings an interface up, with this MTU if there is one.
-pub(super) fn link_up(index: u32, mtu: Option<u32>) -> Request {
+#[must_use]
+pub fn link_up(index: u32, mtu: Option<u32>) -> Request {
     let header =
         LinkHeader { index, flags: LinkFlags::Up, change_mask: LinkFlags::Up, ..LinkHeader::default() };
     Request::new(libc::RTM_SETLINK, &header, mtu.map(|mtu| number(libc::IFLA_MTU, mtu)).into_iter().collect())
 }
 
+/// Gives an interface another hardware address, up or not: `virtio_net` changes it as it runs.
+#[must_use]
+pub fn hardware_address(index: u32, mac: Mac) -> Request {
+    let header = LinkHeader { index, ..LinkHeader::default() };
+    Request::new(libc::RTM_SETLINK, &header, vec![DefaultNla::new(libc::IFLA_ADDRESS, mac.0.to_vec())])
+}
+
 /// Gives an interface an address.
-pub(super) fn address(index: u32, Cidr { address, prefix }: Cidr) -> Request {
+#[must_use]
+pub fn address(index: u32, cidr: Cidr) -> Request {
+    address_request(libc::RTM_NEWADDR, index, cidr)
+}
+
+/// Takes an address away from an interface, and the routes that need it.
+#[must_use]
+pub fn remove_address(index: u32, cidr: Cidr) -> Request {
+    address_request(libc::RTM_DELADDR, index, cidr)
+}
+
+fn address_request(kind: u16, index: u32, Cidr { address, prefix }: Cidr) -> Request {
     let header =
         AddressHeader { family: family(address), prefix_len: prefix, index, ..AddressHeader::default() };
     // IFA_LOCAL is the interface's own address in IPv4; in IPv6 the kernel takes either.
@@ -86,11 +105,12 @@ pub(super) fn address(index: u32, Cidr { address, prefix }: Cidr) -> Request {
         // looked into cannot be used.
         attributes.push(number(libc::IFA_FLAGS, AddressFlags::Nodad.bits()));
     }
-    Request::new(libc::RTM_NEWADDR, &header, attributes)
+    Request::new(kind, &header, attributes)
 }
 
 /// Routes everything else by `gateway`.
-pub(super) fn default_route(index: u32, gateway: IpAddr, on_link: bool) -> Request {
+#[must_use]
+pub fn default_route(index: u32, gateway: IpAddr, on_link: bool) -> Request {
     let header = RouteHeader {
         address_family: family(gateway),
         table: RouteHeader::RT_TABLE_MAIN,
@@ -105,6 +125,7 @@ pub(super) fn default_route(index: u32, gateway: IpAddr, on_link: bool) -> Reque
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 mod tests {
     use super::*;
     use netlink_packet_core::{NetlinkHeader, NetlinkMessage};
@@ -146,6 +167,22 @@ mod tests {
             message.attributes,
             [AddressAttribute::Local(ipv4.address), AddressAttribute::Address(ipv4.address)]
         );
+    }
+
+    #[test]
+    fn a_link_gets_another_hardware_address_and_stays_as_it_is() {
+        let mac: Mac = "52:54:00:00:00:07".parse().unwrap();
+        let RouteNetlinkMessage::SetLink(link) = understood(hardware_address(2, mac)) else { panic!() };
+        assert_eq!((link.header.index, link.header.change_mask), (2, LinkFlags::empty()));
+        assert_eq!(link.attributes, [LinkAttribute::Address(mac.0.to_vec())]);
+    }
+
+    #[test]
+    fn an_address_is_taken_away_as_it_was_given() {
+        let cidr: Cidr = "10.0.2.15/24".parse().unwrap();
+        let RouteNetlinkMessage::NewAddress(given) = understood(address(2, cidr)) else { panic!() };
+        let RouteNetlinkMessage::DelAddress(taken) = understood(remove_address(2, cidr)) else { panic!() };
+        assert_eq!(given, taken);
     }
 
     #[test]
