@@ -16,6 +16,7 @@ pub mod monitor;
 pub mod operation;
 pub mod pool;
 mod random;
+pub mod snapshot;
 pub mod socket_path;
 pub mod sync;
 mod sys;

@@ -22,6 +22,8 @@ pub enum Operation {
     Pause,
     /// Let it go on.
     Resume,
+    /// Save it, memory and disks, while it runs.
+    Snapshot,
     /// Do something in the guest through its agent: exec, batch, probe, stats, health.
     Exec,
     /// Forget an ended VM.
@@ -41,6 +43,7 @@ impl Operation {
         Operation::Pause,
         Operation::Resume,
         Operation::Exec,
+        Operation::Snapshot,
         Operation::Remove,
         Operation::ForceRemove,
     ];
@@ -57,6 +60,7 @@ impl Operation {
             Operation::Pause => "pause",
             Operation::Resume => "resume",
             Operation::Exec => "exec",
+            Operation::Snapshot => "snapshot",
             Operation::Remove => "rm",
             Operation::ForceRemove => "rm -f",
         }
@@ -66,7 +70,7 @@ impl Operation {
     #[must_use]
     pub fn needs_agent(self) -> bool {
         match self {
-            Operation::Exec => true,
+            Operation::Exec | Operation::Snapshot => true,
             Operation::Observe
             | Operation::Start
             | Operation::Stop
@@ -157,7 +161,7 @@ pub fn allowed(operation: Operation, state: &State) -> Result<(), Refusal> {
             State::Stopping | State::Stopped | State::Failed { .. } => Err(Refusal::Ended),
             State::Unknown => Err(Refusal::Unknown),
         },
-        Operation::Exec => match state {
+        Operation::Exec | Operation::Snapshot => match state {
             State::Running => Ok(()),
             State::Created | State::Initializing => Err(Refusal::NotYet),
             State::Paused => Err(Refusal::Paused),

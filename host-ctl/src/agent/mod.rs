@@ -37,7 +37,7 @@ pub use client::Client;
 pub(crate) use connection::expect;
 pub use connection::{Connection, Receiver, Sender};
 pub use error::{Awaited, Error, PoolError};
-pub use unary::{Ping, SessionsRequest, StatusRequest, Unary};
+pub use unary::{Ping, SessionsRequest, StatusRequest, ThawRequest, Unary};
 
 #[cfg(test)]
 mod conversation_tests;

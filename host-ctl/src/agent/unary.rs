@@ -1,7 +1,7 @@
 //! Requests that have one answer.
 
 use firstlight_protocol::codec::{self, CodecError};
-use firstlight_protocol::message::{Kind, events, file, session, shutdown, status, sync};
+use firstlight_protocol::message::{Kind, events, file, session, shutdown, snapshot, status, sync};
 
 /// A request with one answer, and how both travel.
 pub trait Unary {
@@ -36,6 +36,10 @@ pub struct StatusRequest;
 /// Asks for the sessions the agent knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionsRequest;
+
+/// Lets a guest that was held still for a save go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThawRequest;
 
 impl Unary for Ping {
     const REQUEST: Kind = Kind::Ping;
@@ -75,6 +79,20 @@ impl Unary for SessionsRequest {
     }
 
     fn decode(payload: Vec<u8>) -> Result<session::Sessions, CodecError> {
+        codec::decode(&payload)
+    }
+}
+
+impl Unary for ThawRequest {
+    const REQUEST: Kind = Kind::SnapshotThawRequest;
+    const ANSWER: Kind = Kind::SnapshotThawed;
+    type Answer = snapshot::SnapshotThawed;
+
+    fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        Ok(Vec::new())
+    }
+
+    fn decode(payload: Vec<u8>) -> Result<snapshot::SnapshotThawed, CodecError> {
         codec::decode(&payload)
     }
 }
@@ -137,4 +155,6 @@ messages! {
     session::SessionResizeRequest => SessionDone (), as SessionResizeRequest;
     session::SessionWaitRequest => SessionEnd session::SessionEnd, as SessionWaitRequest;
     sync::AmendRequest => AmendDone sync::AmendDone, as AmendRequest;
+    snapshot::SnapshotPrepareRequest => SnapshotPrepared snapshot::SnapshotPrepared, as SnapshotPrepareRequest;
+    snapshot::SnapshotRestoreRequest => SnapshotRestored snapshot::SnapshotRestored, as SnapshotRestoreRequest;
 }

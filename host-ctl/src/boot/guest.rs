@@ -96,7 +96,8 @@ fn volumes(vm: &VmSpec) -> Vec<Volume> {
 fn network(network: &NetworkSpec) -> Network {
     match network {
         NetworkSpec::None => Network::default(),
-        NetworkSpec::User => user_network(),
+        NetworkSpec::User => user_network(USER_MAC, Ipv4Addr::new(10, 0, 2, 15)),
+        NetworkSpec::Copy { mac, address } => user_network(*mac, *address),
         NetworkSpec::Tap { mac, addresses, gateways, dns, mtu, .. } => Network {
             interfaces: vec![Interface {
                 mac: Some(*mac),
@@ -111,12 +112,12 @@ fn network(network: &NetworkSpec) -> Network {
 
 /// QEMU's user-mode network: the guest is .15, the host .2 and the name server .3. Source: "Using the user mode network
 /// stack" in QEMU's manual.
-fn user_network() -> Network {
+fn user_network(mac: Mac, own: Ipv4Addr) -> Network {
     let address = |host| Ipv4Addr::new(10, 0, 2, host).into();
     Network {
         interfaces: vec![Interface {
-            mac: Some(USER_MAC),
-            addresses: vec![Cidr { address: address(15), prefix: 24 }],
+            mac: Some(mac),
+            addresses: vec![Cidr { address: own.into(), prefix: 24 }],
             gateways: vec![address(2)],
             mtu: None,
         }],

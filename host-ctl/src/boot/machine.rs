@@ -9,9 +9,19 @@ use firstlight_protocol::units::CREDENTIAL;
 use super::guest::{ROOT_SERIAL, UPPER_SERIAL, USER_MAC, volume_serial};
 use super::{Host, Secrets};
 use crate::driver::accel::{self, Accelerator, NoKvm};
-use crate::driver::config::{DiskConfig, MachineConfig, NetworkBackend, NetworkConfig, VsockConfig};
+use crate::driver::config::{DiskConfig, MachineConfig, NetworkBackend, NetworkConfig, Origin, VsockConfig};
+use crate::snapshot::disks;
 use crate::vm::VmSpec;
 use crate::vm::spec::{Machine, NetworkSpec, RootSpec, UpperSpec};
+
+/// The serial of the upper layer's disk.
+pub const UPPER_DISK: &str = UPPER_SERIAL;
+
+/// The serial of the disk of volume `index`.
+#[must_use]
+pub fn volume_disk(index: usize) -> String {
+    volume_serial(index)
+}
 
 /// The initramfs of the running boot, relative to the VM's directory.
 pub const INITRAMFS: &str = "boot/initramfs";
@@ -36,6 +46,7 @@ pub fn machine(vm: &VmSpec, kernel: &Path, secrets: &Secrets, host: &Host) -> Re
     let accelerator = accel::choose(vm.accel)?;
     Ok(MachineConfig {
         name: vm.name.clone(),
+        origin: Origin::Kernel,
         vmm: vm.assets.vmm.clone(),
         machine: vm.machine,
         accelerator,
@@ -76,10 +87,12 @@ pub(super) fn bus_module(machine: Machine) -> &'static str {
     }
 }
 
-fn disks(vm: &VmSpec) -> Vec<DiskConfig> {
+/// The disks of `vm`.
+#[must_use]
+pub fn disks(vm: &VmSpec) -> Vec<DiskConfig> {
     let mut disks = Vec::new();
     let mut add = |image: &PathBuf, serial: String, read_only| {
-        disks.push(DiskConfig { image: image.clone(), serial, read_only });
+        disks.push(DiskConfig { image: image.clone(), format: disks::format(image), serial, read_only });
     };
     if let Some(baked) = &vm.baked {
         add(&baked.root, ROOT_SERIAL.into(), false);
@@ -110,6 +123,7 @@ fn network(network: &NetworkSpec) -> Option<NetworkConfig> {
     match network {
         NetworkSpec::None => None,
         NetworkSpec::User => Some(NetworkConfig { mac: USER_MAC, backend: NetworkBackend::User }),
+        NetworkSpec::Copy { mac, .. } => Some(NetworkConfig { mac: *mac, backend: NetworkBackend::User }),
         NetworkSpec::Tap { interface, mac, .. } => {
             Some(NetworkConfig { mac: *mac, backend: NetworkBackend::Tap { interface: interface.clone() } })
         }

@@ -141,6 +141,7 @@ fn headers_outcome(event: &Event) -> Option<&'static str> {
         Event::HeadersSkipped { .. } => Some("skipped"),
         Event::HeadersFailed { .. } => Some("failed"),
         Event::InitStart
+        | Event::Restored { .. }
         | Event::StageDone { .. }
         | Event::AgentReady
         | Event::AgentExit { .. }

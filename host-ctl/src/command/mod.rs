@@ -26,12 +26,15 @@ mod pause;
 mod pool;
 mod probe;
 mod ps;
+mod restore;
 mod rm;
 mod run;
 mod session;
 mod sessions;
 mod several;
 mod shell;
+mod snapshot;
+mod snapshots;
 mod start;
 mod stats;
 mod stop;
@@ -73,6 +76,9 @@ pub(crate) enum Command {
     Resume(pause::Resume),
     Rm(rm::Rm),
     Pool(pool::Pool),
+    Snapshot(snapshot::Snapshot),
+    Snapshots(snapshots::Snapshots),
+    Restore(restore::Restore),
     BootChart(boot_chart::BootChart),
     #[command(subcommand)]
     Headers(headers::Headers),
@@ -114,6 +120,9 @@ impl Command {
             Command::Resume(resume) => resume.run(context).await.map(done),
             Command::Rm(rm) => rm.run(context).await.map(done),
             Command::Pool(pool) => pool.run(context).await,
+            Command::Snapshot(snapshot) => snapshot.run(context).await.map(done),
+            Command::Snapshots(snapshots) => snapshots.run(context).map(done),
+            Command::Restore(restore) => restore.run(context).await,
             Command::BootChart(chart) => chart.run(context).await.map(done),
             Command::Headers(headers) => headers.run(context).map(done),
             Command::Image(image) => image.run(context).map(done),

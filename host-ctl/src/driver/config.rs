@@ -12,6 +12,8 @@ use crate::vm::spec::Machine;
 pub struct MachineConfig {
     /// Shown by process listings.
     pub name: String,
+    /// What the guest begins with.
+    pub origin: Origin,
     /// The command that starts the VMM.
     pub vmm: PathBuf,
     /// The kind of machine.
@@ -38,11 +40,31 @@ pub struct MachineConfig {
     pub vsock: VsockConfig,
 }
 
+/// What a guest begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The kernel's first instruction.
+    Kernel,
+    /// The memory of a snapshot, which is loaded once the machine is made. Its vsock is plugged in after that.
+    Memory,
+}
+
+/// How a disk image is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// As the guest sees it.
+    Raw,
+    /// What was written over other images, which stay as they are.
+    Overlay,
+}
+
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskConfig {
-    /// The image, without a format of its own.
+    /// The image.
     pub image: PathBuf,
+    /// How it is laid out.
+    pub format: DiskFormat,
     /// Its virtio serial.
     pub serial: String,
     /// Whether the guest may only read it. A disk that may be written is one VM's at a time.

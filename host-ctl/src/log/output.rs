@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use firstlight_protocol::message::output::Stream;
+use firstlight_protocol::message::output::{self, Stream};
 
 use super::position::Position;
 use super::{LogError, cri, rotate};
@@ -40,6 +40,16 @@ impl OutputLog {
         position.write(&positions).map_err(LogError::new("write", position_file))?;
         let path = path.to_owned();
         Ok(OutputLog { path, limits, log, length, position_file: positions, position, rotations: 0 })
+    }
+
+    /// Makes a boot's `position_file` say that its output begins at `streams`: what came before is another VM's.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn begin_at(position_file: &Path, streams: output::Position) -> Result<(), LogError> {
+        let positions = open(position_file)?;
+        let written = Position::begin_at(streams).write(&positions);
+        written.map_err(LogError::new("write", position_file))
     }
 
     /// How much of the program's output is written.

@@ -53,6 +53,11 @@ impl Position {
         }
     }
 
+    /// Makes this boot's output begin at `streams`: what came before is in another VM's log.
+    pub(super) fn begin_at(streams: output::Position) -> Position {
+        Position { stdout: streams.stdout, stderr: streams.stderr, ..Position::default() }
+    }
+
     pub(super) fn set_file(&mut self, inode: u64, length: u64) {
         (self.inode, self.length) = (inode, length);
     }

@@ -1,7 +1,9 @@
 //! What the monitor asks the agent for, besides the program's output.
 
+use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::hex::Secret;
 use firstlight_protocol::message::events::EventsRequest;
+use firstlight_protocol::message::hello::Refusal;
 use firstlight_protocol::message::shutdown::ShutdownRequest;
 use firstlight_protocol::sentinel::Scanner;
 use tokio::sync::mpsc;
@@ -9,12 +11,21 @@ use tokio::time::{Duration, Instant};
 
 use super::events::{Identity, authentic};
 use super::input::Input;
+use super::restore;
 use crate::agent::transport::Address;
-use crate::agent::{Connection, Error};
+use crate::agent::{Connection, Error, ThawRequest, Unary};
+use crate::backoff::{Attempt, jitter, retry};
+use crate::snapshot::saved::TimedStep;
 use crate::vm::record::Source;
 
 /// How long the agent may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long one attempt to reach a guest that has just got its vsock may take.
+const ATTEMPT: Duration = Duration::from_millis(250);
+
+/// How long a copy may take to be told who it is, on a busy host under emulation.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where the boot's agent is, and what it asks for.
 #[derive(Debug, Clone)]
@@ -37,6 +48,54 @@ pub(super) async fn recall(agent: Agent, from_seq: u64, identity: Identity, inpu
     for sentinel in authentic(&mut scanner, &events.lines, identity.boot) {
         let _ = inputs.send(Input::Heard { sentinel, source: Source::Agent }).await;
     }
+}
+
+/// Lets a guest that was held still for a save go on. When it cannot be asked, its watchdog does the same.
+pub(super) async fn thaw(agent: Agent) {
+    let deadline = Instant::now() + DEADLINE;
+    let thawed =
+        retry(deadline, jitter, async || match ask(&agent.address, &agent.token, ThawRequest).await {
+            Ok(_) => Attempt::Done(()),
+            Err(_) => Attempt::NotYet(()),
+        });
+    let _ = thawed.await;
+}
+
+/// Tells a copy who it is, until it has heard.
+pub(super) async fn restore(agent: Agent, now: BootSpec, before: BootSpec, inputs: mpsc::Sender<Input>) {
+    let deadline = Instant::now() + RESTORE_DEADLINE;
+    let told = retry(deadline, jitter, async || match try_restore(&agent, &now, &before).await {
+        Ok(steps) => Attempt::Done(Ok(steps)),
+        Err(Error::Agent(error)) => Attempt::Done(Err(error.to_string())),
+        Err(error) => Attempt::NotYet(error.to_string()),
+    });
+    let told = told.await.unwrap_or_else(Err);
+    let _ = inputs.send(Input::Restored(told)).await;
+}
+
+async fn try_restore(agent: &Agent, now: &BootSpec, before: &BootSpec) -> Result<Vec<TimedStep>, Error> {
+    let old = before.agent.as_ref().map_or(&agent.token, |agent| &agent.token);
+    match Connection::open(&agent.address, old, Instant::now() + ATTEMPT).await {
+        Ok(mut connection) => {
+            // Made only now, because it holds the time.
+            let made = restore::request(now, before).map_err(Error::Lost)?;
+            let Some(request) = made else { return Ok(Vec::new()) };
+            let restored = connection.request(&request, Instant::now() + DEADLINE).await?;
+            Ok(restored.steps.iter().map(TimedStep::from).collect())
+        }
+        // It has heard, and only its answer was lost.
+        Err(Error::Refused(Refusal::WrongToken)) => {
+            let deadline = Instant::now() + ATTEMPT;
+            Connection::open(&agent.address, &agent.token, deadline).await.map(|_| Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// One attempt: a vsock that was just plugged in drops what comes before the guest is ready for it.
+async fn ask<R: Unary>(address: &Address, token: &Secret, request: R) -> Result<R::Answer, Error> {
+    let mut connection = Connection::open(address, token, Instant::now() + ATTEMPT).await?;
+    connection.request(&request, Instant::now() + DEADLINE).await
 }
 
 /// Asks the agent to end the VM in order. When it cannot, the stop's deadline passes.

@@ -15,6 +15,7 @@ use super::Task;
 use super::wire::{MAX_MESSAGE, Message, Ready, Request};
 use crate::boot::initramfs::{self, InitramfsError};
 use crate::boot::kernel;
+use crate::snapshot;
 use crate::socket_path::ShortPath;
 use crate::vm::view::Liveness;
 use crate::vm::vm_dir::{VmDirError, name};
@@ -89,9 +90,10 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError::Failed`] with the reason.
 pub async fn start(vm: &VmDir) -> Result<(), ClientError> {
-    // Made here rather than in the monitor, which is to stay small.
+    // Made here rather than in the monitor, which is to stay small. What is restored needs no initramfs.
+    let restored = vm.file(snapshot::name::RESTORE).exists();
     let made = kernel::bootable(vm.spec()).map_err(InitramfsError::from);
-    made.and_then(|_| initramfs::shared(vm.spec()))
+    made.and_then(|_| if restored { Ok(()) } else { initramfs::shared(vm.spec()).map(drop) })
         .map_err(|error| ClientError::Failed { vm: vm.spec().name.clone(), reason: error.to_string() })?;
     spawn(vm, Task::Boot).await.map(drop)
 }

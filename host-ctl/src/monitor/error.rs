@@ -8,6 +8,7 @@ use crate::boot::initramfs::InitramfsError;
 use crate::driver::accel::NoKvm;
 use crate::driver::qemu::qmp::QmpError;
 use crate::log::LogError;
+use crate::snapshot::SnapshotError;
 use crate::vm::journal::JournalError;
 use crate::vm::vm_dir::VmDirError;
 
@@ -65,6 +66,9 @@ pub enum MonitorError {
     /// The kernel could not be unpacked into the cache.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The snapshot cannot be restored.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The VM's directory cannot be read.
     #[error(transparent)]
     VmDir(#[from] VmDirError),

@@ -36,6 +36,8 @@ pub(super) struct Identity {
     pub(super) boot: BootId,
     /// The key of its sentinels.
     pub(super) key: MacKey,
+    /// Of a copy: the boot that was saved, as which its init begins. What that says proves who speaks, and no more.
+    pub(super) before: Option<Box<Identity>>,
 }
 
 /// Where the guest dials.
@@ -111,6 +113,7 @@ async fn hear(stream: Stream, id: u64, identity: Identity, inputs: mpsc::Sender<
     let mut unproven = Some(commands);
     let proof = Instant::now() + PROOF_DEADLINE;
     let mut scanner = Scanner::new(identity.key);
+    let mut before = identity.before.map(|before| (Scanner::new(before.key), before.boot));
     let mut buffer = [0; 4096];
     loop {
         let read = tokio::select! {
@@ -124,6 +127,12 @@ async fn hear(stream: Stream, id: u64, identity: Identity, inputs: mpsc::Sender<
             }
         };
         let Ok(length @ 1..) = read else { break };
+        if let Some((scanner, boot)) = before.as_mut().filter(|_| unproven.is_some())
+            && !authentic(scanner, &buffer[..length], *boot).is_empty()
+            && let Some(commands) = unproven.take()
+        {
+            let _ = inputs.send(Input::StreamOpened { id, commands }).await;
+        }
         for sentinel in authentic(&mut scanner, &buffer[..length], identity.boot) {
             if let Some(commands) = unproven.take() {
                 let _ = inputs.send(Input::StreamOpened { id, commands }).await;
@@ -175,7 +184,7 @@ mod tests {
         let (sender, inputs) = mpsc::channel(64);
         let close = Close::new();
         let closing = close.closing();
-        let identity = Identity { boot: BOOT, key: MacKey::new(&Secret([7; 32])) };
+        let identity = Identity { boot: BOOT, key: MacKey::new(&Secret([7; 32])), before: None };
         let task = tokio::spawn(listen(listener, identity, sender, closing));
         Lab { _dir: dir, path, inputs, close, task }
     }

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 use super::server::Client;
 use super::wire::Request;
 use crate::driver::VmmEvent;
-use crate::vm::record::Source;
+use crate::snapshot::manifest::Disk;
+use crate::snapshot::saved::TimedStep;
+use crate::vm::record::{SaveFailure, Source};
 
 /// How many of these may wait. The tasks wait too when the owner is behind, and with them what they read.
 pub(super) const QUEUE: usize = 256;
@@ -42,6 +44,10 @@ pub(super) enum Input {
         /// Which.
         id: u64,
     },
+    /// A save is over; the guest goes on.
+    Saved(Result<Vec<Disk>, SaveFailure>),
+    /// A copy was told who it is.
+    Restored(Result<Vec<TimedStep>, String>),
     /// A client asks for something.
     Request {
         /// Who.

@@ -14,7 +14,7 @@ use super::serial::inputs_of;
 use super::start::{self, Running};
 use super::tasks::{self, Tasks};
 use super::wire::Ready;
-use super::{Task, announce, files, server};
+use super::{Task, announce, files, restore, server};
 use crate::backoff::{Attempt, jitter, retry};
 use crate::vm::fold::Boot;
 use crate::vm::lock::Lock;
@@ -57,7 +57,12 @@ pub(super) async fn live(vm_dir: &Path, task: Task) -> Result<(), MonitorError> 
                     return Ok(());
                 }
                 Task::Boot => {
-                    let running = start::start(&vm, &mut ledger).await.inspect_err(|_| clean())?;
+                    let started = if restore::is_due(&vm) {
+                        restore::start(&vm, &mut ledger).await
+                    } else {
+                        start::start(&vm, &mut ledger).await
+                    };
+                    let running = started.inspect_err(|_| clean())?;
                     watch_over(&vm, &mut ledger, running, None).await
                 }
             }
@@ -143,6 +148,8 @@ fn event(input: Input) -> Option<Entry> {
         | Input::VmmGone
         | Input::StreamOpened { .. }
         | Input::StreamClosed { .. }
+        | Input::Saved(_)
+        | Input::Restored(_)
         | Input::Request { .. } => None,
     }
 }
@@ -166,6 +173,7 @@ async fn watch_over(
     if adopted.is_some() {
         owner.recover(inputs_of(said, Source::SerialLog), run_state);
     }
+    owner.tell_copy();
     owner.let_live();
     announce(&Ready::Watching);
     owner.run(&mut inputs).await;

@@ -27,6 +27,8 @@ mod ledger;
 mod life;
 mod owner;
 mod program_output;
+mod restore;
+mod save;
 mod serial;
 mod server;
 mod start;

@@ -1,5 +1,7 @@
 //! The one owner of a VM's state: everything that happens passes through here, in one order.
 
+use std::path::PathBuf;
+
 use firstlight_protocol::boot_spec::OnFatal;
 use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::Event;
@@ -15,6 +17,9 @@ use super::vmm::VmmCommand;
 use super::wire::{Message, Request};
 use crate::driver::VmmEvent;
 use crate::driver::qemu::qmp::RunState;
+use crate::snapshot::manifest::Disk;
+use crate::snapshot::saved::TimedStep;
+use crate::vm::record::{SaveFailure, SaveFault};
 use crate::vm::vm_dir::name;
 use crate::vm::{Entry, Record, VmSpec};
 
@@ -65,6 +70,11 @@ impl<'a> Owner<'a> {
     pub(super) fn recover(&mut self, said: impl Iterator<Item = Input>, run_state: Option<RunState>) {
         self.resume();
         self.take(said.collect());
+        if self.is_saving() {
+            let reason = "the monitor was killed while it saved the VM".to_owned();
+            self.saved(Err(SaveFailure { kind: SaveFault::Interrupted, reason }));
+            self.tasks.thaw();
+        }
         match run_state {
             Some(RunState::Off) => self.take_other(Input::Vmm(VmmEvent::GuestOff)),
             Some(RunState::Paused) => self.paused(true),
@@ -74,6 +84,13 @@ impl<'a> Owner<'a> {
         let boot = self.ledger.fold().boot();
         if let Some(boot) = boot.filter(|boot| boot.facts.agent_ready) {
             self.tasks.recall_events(boot.first_missing_event());
+        }
+    }
+
+    /// A copy that has not been told who it is, by us or an earlier monitor, is told now.
+    pub(super) fn tell_copy(&mut self) {
+        if self.ledger.fold().boot().is_some_and(|boot| boot.copy_of.is_some() && boot.restored.is_none()) {
+            self.tasks.tell_copy();
         }
     }
 
@@ -220,11 +237,65 @@ impl<'a> Owner<'a> {
                 if let Some(grace_ms) = self.grace_ms {
                     let _ = commands.try_send(InitCommand::Stop { grace_ms });
                 }
+                if self.is_copy_restored() {
+                    let _ = commands.try_send(InitCommand::Restore { boot: self.tasks.boot_id() });
+                }
                 self.streams.push((id, commands));
             }
             Input::StreamClosed { id } => self.streams.retain(|(stream, _)| *stream != id),
+            Input::Saved(saved) => self.saved(saved),
+            Input::Restored(told) => self.restored(told),
             Input::Request { client, request } => self.answer(client, &request),
         }
+    }
+
+    fn saved(&mut self, saved: Result<Vec<Disk>, SaveFailure>) {
+        let (failure, disks) = match saved {
+            Ok(disks) => (None, disks),
+            Err(failure) => (Some(failure), Vec::new()),
+        };
+        self.keep(vec![Entry::SaveEnded { failure, disks }]);
+    }
+
+    /// From here on the copy's init speaks for itself.
+    fn restored(&mut self, told: Result<Vec<TimedStep>, String>) {
+        match told {
+            Ok(steps) => {
+                self.keep(vec![Entry::Restored { steps }]);
+                self.say_to_init(InitCommand::Restore { boot: self.tasks.boot_id() });
+            }
+            // A copy that is nobody in particular must not go on.
+            Err(reason) => {
+                self.keep(vec![Entry::RestoreFailed { reason }]);
+                self.stop.killed();
+                self.tasks.kill_vmm();
+            }
+        }
+    }
+
+    fn is_copy_restored(&self) -> bool {
+        self.ledger.fold().boot().is_some_and(|boot| boot.copy_of.is_some() && boot.restored.is_some())
+    }
+
+    fn save(&mut self, draft: PathBuf) -> Message {
+        let facts = self.ledger.fold().boot().map(|boot| (boot.saving, boot.paused));
+        let refused = match facts {
+            Some((true, _)) => Some("a snapshot of it is being taken already"),
+            Some((_, true)) => Some("it is paused; resume it first"),
+            Some((false, false)) => self.tasks.save(self.spec, draft).err(),
+            None => Some("it does not run"),
+        };
+        match refused {
+            Some(reason) => Message::Refused { reason: reason.into() },
+            None => {
+                self.keep(vec![Entry::SaveStarted]);
+                Message::Accepted
+            }
+        }
+    }
+
+    fn is_saving(&self) -> bool {
+        self.ledger.fold().boot().is_some_and(|boot| boot.saving)
     }
 
     /// A guest that is held because it has ended is not a paused one.
@@ -258,6 +329,11 @@ impl<'a> Owner<'a> {
                 Message::Accepted
             }
             Request::Signal { number } => self.signal(*number),
+            Request::Snapshot { draft } => self.save(draft.clone()),
+            Request::Pause | Request::Resume if self.is_saving() => {
+                let reason = "a snapshot of it is being taken; it goes on when that is done";
+                Message::Refused { reason: reason.into() }
+            }
             Request::Pause => {
                 self.tasks.tell_vmm(VmmCommand::Pause);
                 Message::Accepted
@@ -350,6 +426,7 @@ impl<'a> Owner<'a> {
             Event::PowerOff => self.quit_vmm(),
             Event::Fatal { .. }
             | Event::InitStart
+            | Event::Restored { .. }
             | Event::StageDone { .. }
             | Event::AgentExit { .. }
             | Event::ProgramStart { .. }

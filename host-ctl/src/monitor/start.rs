@@ -10,12 +10,14 @@ use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::port;
 use nix::sys::stat::Mode;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, timeout};
 
 use super::error::MonitorError;
 use super::events::Listener;
 use super::files;
 use super::ledger::Ledger;
+use super::tasks::vsock_of;
+use super::{restore, save};
 use crate::agent::transport::Address;
 use crate::backoff::{Attempt, jitter, retry};
 use crate::boot::{self, Host, Secrets, tsc};
@@ -50,6 +52,9 @@ const VMM_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a VMM that was found running may take to take our control connection.
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long it may take to let a guest go on whose save was not ended.
+const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
+
 /// A process that is ended when nobody takes it over.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -70,6 +75,8 @@ pub(super) struct Running {
     pub(super) listener: Option<Listener>,
     pub(super) spec: BootSpec,
     pub(super) vsock: Option<Address>,
+    /// Of a copy: what the boot was told that was saved.
+    pub(super) before: Option<BootSpec>,
 }
 
 /// Starts a boot. When a step fails, what had been started is ended and the record says why.
@@ -101,6 +108,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
                 listener,
                 spec,
                 vsock,
+                before: None,
             })
         }
         Err(error) => {
@@ -117,6 +125,10 @@ pub(super) async fn adopt(vm: &VmDir, boot: &Boot, handle: ProcessHandle) -> Res
         qmp = connect(ADOPTION_DEADLINE) => qmp.ok(),
         () = vmm.ended() => None,
     };
+    if let (Some(qmp), Some(address), true) = (&mut qmp, &boot.vsock, boot.saving) {
+        // What is not mended here shows: the guest stays paused, or its agent cannot be reached.
+        let _ = timeout(RECOVERY_DEADLINE, save::recover(qmp, vsock_of(address))).await;
+    }
     let run_state = match &mut qmp {
         Some(qmp) => qmp.run_state().await.ok(),
         None => None,
@@ -144,6 +156,7 @@ pub(super) async fn adopt(vm: &VmDir, boot: &Boot, handle: ProcessHandle) -> Res
         listener,
         spec,
         vsock: boot.vsock.clone(),
+        before: boot.copy_of.and_then(|_| restore::before()),
     })
 }
 
@@ -173,6 +186,11 @@ fn prepare(vm: &VmDir, spec: &BootSpec) -> Result<(), MonitorError> {
     if vm.spec().baked.is_none() {
         boot::initramfs::write(vm.spec(), spec, Path::new(boot::machine::INITRAMFS))?;
     }
+    make_console(vm)
+}
+
+/// The console's FIFOs and its log.
+pub(super) fn make_console(vm: &VmDir) -> Result<(), MonitorError> {
     for end in ["in", "out"] {
         let fifo = format!("{SERIAL_FIFO}.{end}");
         let made = nix::unistd::mkfifo(fifo.as_str(), Mode::S_IRUSR | Mode::S_IWUSR);
@@ -186,7 +204,7 @@ fn prepare(vm: &VmDir, spec: &BootSpec) -> Result<(), MonitorError> {
     Ok(())
 }
 
-fn listener(vsock: VsockConfig) -> Result<Option<Listener>, MonitorError> {
+pub(super) fn listener(vsock: VsockConfig) -> Result<Option<Listener>, MonitorError> {
     match vsock {
         VsockConfig::Backend => {
             let path = format!("{VSOCK_SOCKET}_{}", port::EVENTS);
@@ -198,14 +216,14 @@ fn listener(vsock: VsockConfig) -> Result<Option<Listener>, MonitorError> {
     }
 }
 
-fn address(vsock: VsockConfig) -> Address {
+pub(super) fn address(vsock: VsockConfig) -> Address {
     match vsock {
         VsockConfig::Backend => Address::VhostUser(VSOCK_SOCKET.into()),
         VsockConfig::Kernel { cid } => Address::Kernel(cid),
     }
 }
 
-async fn start_processes(
+pub(super) async fn start_processes(
     vm: &VmDir,
     ledger: &mut Ledger,
     machine: &MachineConfig,

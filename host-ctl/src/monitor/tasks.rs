@@ -1,10 +1,12 @@
 //! What runs beside the owner for the length of a boot.
 
+use firstlight_protocol::boot_spec::BootSpec;
+use firstlight_protocol::hex::BootId;
 use firstlight_protocol::sentinel::MacKey;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::agent_calls::{self, Agent};
 use super::closing::Close;
@@ -13,16 +15,21 @@ use super::error::MonitorError;
 use super::events::{self, Identity};
 use super::input::{Input, QUEUE};
 use super::program_output;
+use super::restore;
+use super::save::Job;
 use super::serial::{self, Said, Serial};
 use super::start::{Process, Running, open_console};
 use super::vmm::{self, VmmCommand};
+use crate::agent::transport::Address;
+use crate::driver::config::VsockConfig;
 use crate::log::{LogError, OutputLog};
 use crate::vm::fold::Boot;
+use crate::vm::spec::Machine;
 use crate::vm::vm_dir::name;
 use crate::vm::{VmDir, VmSpec};
 
 /// Beside the output log: how much of this boot's output is in it.
-const OUTPUT_POSITION: &str = "boot/output.position";
+pub(super) const OUTPUT_POSITION: &str = "boot/output.position";
 
 /// Commands that may wait for the VMM.
 const VMM_COMMANDS: usize = 16;
@@ -37,6 +44,9 @@ pub(super) struct Tasks {
     backend: Option<Process>,
     agent: Option<Agent>,
     identity: Identity,
+    /// What the boot was told, and what the boot was told that it is a copy of.
+    boot: BootSpec,
+    before: Option<BootSpec>,
     /// Until the program's output is followed.
     output: Option<OutputLog>,
 }
@@ -48,9 +58,14 @@ impl Tasks {
         running: Running,
         recover: Option<u32>,
     ) -> Result<(Tasks, mpsc::Receiver<Input>, Said), MonitorError> {
-        let Running { vmm, backend, qmp, listener, spec: boot, vsock, run_state: _ } = running;
-        let identity = Identity { boot: boot.boot_id, key: MacKey::new(&boot.mac_key) };
-        let agent = vsock.zip(boot.agent).map(|(address, agent)| Agent { address, token: agent.token });
+        let Running { vmm, backend, qmp, listener, spec: boot, vsock, before, run_state: _ } = running;
+        let identity = Identity {
+            boot: boot.boot_id,
+            key: MacKey::new(&boot.mac_key),
+            before: before.as_ref().map(|before| Box::new(restore::identity_of(before))),
+        };
+        let agent =
+            vsock.zip(boot.agent.clone()).map(|(address, agent)| Agent { address, token: agent.token });
         let (inputs, receiver) = mpsc::channel(QUEUE);
         let close = Close::new();
         let closing = close.closing();
@@ -68,7 +83,8 @@ impl Tasks {
         if let Some(listener) = listener {
             set.spawn(events::listen(listener, identity.clone(), inputs.clone(), closing));
         }
-        let tasks = Tasks { set, inputs, close, vmm, vmm_commands, backend, agent, identity, output };
+        let tasks =
+            Tasks { set, inputs, close, vmm, vmm_commands, backend, agent, identity, boot, before, output };
         Ok((tasks, receiver, said))
     }
 
@@ -110,6 +126,41 @@ impl Tasks {
         }
     }
 
+    /// Saves the guest into `draft`.
+    ///
+    /// # Errors
+    /// Why that cannot even be tried.
+    pub(super) fn save(&self, spec: &VmSpec, draft: PathBuf) -> Result<(), &'static str> {
+        let Some(agent) = self.agent.clone() else { return Err("it has no agent to get it ready") };
+        if spec.machine != Machine::Q35 {
+            return Err("its machine is a microvm, which cannot be saved; run it with --snapshot");
+        }
+        let vsock = vsock_of(&agent.address);
+        let disks = crate::boot::machine::disks(spec);
+        let job = Job { draft, agent, vsock, disks, boot: self.boot.clone() };
+        let told = self.vmm_commands.try_send(VmmCommand::Save(Box::new(job)));
+        told.map_err(|_| "its VMM takes no commands")
+    }
+
+    /// Lets a guest go on that an earlier monitor held still.
+    pub(super) fn thaw(&mut self) {
+        if let Some(agent) = self.agent.clone() {
+            self.set.spawn(agent_calls::thaw(agent));
+        }
+    }
+
+    /// Tells a copy who it is.
+    pub(super) fn tell_copy(&mut self) {
+        if let Some((agent, before)) = self.agent.clone().zip(self.before.clone()) {
+            self.set.spawn(agent_calls::restore(agent, self.boot.clone(), before, self.inputs.clone()));
+        }
+    }
+
+    /// The boot.
+    pub(super) fn boot_id(&self) -> BootId {
+        self.identity.boot
+    }
+
     /// Asks the agent to end the VM.
     pub(super) fn ask_agent_to_shut_down(&mut self, grace_ms: u32) {
         if let Some(agent) = self.agent.clone() {
@@ -133,13 +184,21 @@ impl Tasks {
     }
 }
 
+/// What gives a guest the vsock behind `address`.
+pub(super) fn vsock_of(address: &Address) -> VsockConfig {
+    match address {
+        Address::Kernel(cid) => VsockConfig::Kernel { cid: *cid },
+        Address::VhostUser(_) | Address::Unix(_) => VsockConfig::Backend,
+    }
+}
+
 /// What the serial log says of a boot that has ended. Without the boot's key nothing of it can be believed.
 pub(super) fn read_console(vm: &VmDir, boot: &Boot) -> Result<Said, MonitorError> {
     let spec = vm.boot_spec()?;
     if spec.boot_id != boot.id {
         return Ok(Said::default());
     }
-    let identity = Identity { boot: boot.id, key: MacKey::new(&spec.mac_key) };
+    let identity = Identity { boot: boot.id, key: MacKey::new(&spec.mac_key), before: None };
     let console =
         if spec.skip_guest_agent() { Some(ConsoleOutput::new(open_output(vm.spec())?)) } else { None };
     let mut serial = Serial::open(Path::new(name::SERIAL_LOG), vm.spec().logs, identity, console)?;

@@ -6,11 +6,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::input::Input;
+use super::save::{self, Job};
 use crate::driver::VmmEvent;
 use crate::driver::qemu::qmp::{Qmp, QmpError};
+use crate::vm::record::{SaveFailure, SaveFault};
 
 /// What a VMM is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum VmmCommand {
     /// Hold the guest still.
     Pause,
@@ -18,16 +20,8 @@ pub(super) enum VmmCommand {
     Resume,
     /// End.
     Quit,
-}
-
-impl VmmCommand {
-    fn name(self) -> &'static str {
-        match self {
-            VmmCommand::Pause => "stop",
-            VmmCommand::Resume => "cont",
-            VmmCommand::Quit => "quit",
-        }
-    }
+    /// Save the guest, which goes on after it.
+    Save(Box<Job>),
 }
 
 /// Watches until the process has ended, which is the last thing it tells.
@@ -42,10 +36,10 @@ pub(super) async fn watch(
             _ = process.readable() => Input::VmmGone,
             event = next_event(&mut qmp) => Input::Vmm(event),
             Some(command) = commands.recv() => {
-                if let Some(connected) = &mut qmp && connected.send(command.name()).await.is_err() {
-                    qmp = None;
+                match obey(&mut qmp, command, &process).await {
+                    Some(input) => input,
+                    None => continue,
                 }
-                continue;
             }
         };
         let gone = matches!(input, Input::VmmGone);
@@ -55,6 +49,31 @@ pub(super) async fn watch(
     }
 }
 
+/// Does what is told. The VMM may end in the middle of a save, which is not waited for then.
+async fn obey(qmp: &mut Option<Qmp>, command: VmmCommand, process: &AsyncFd<OwnedFd>) -> Option<Input> {
+    let name = match command {
+        VmmCommand::Pause => "stop",
+        VmmCommand::Resume => "cont",
+        VmmCommand::Quit => "quit",
+        VmmCommand::Save(job) => {
+            let Some(connected) = qmp else {
+                let reason = "QEMU's control connection is lost".to_owned();
+                return Some(Input::Saved(Err(SaveFailure { kind: SaveFault::Vmm, reason })));
+            };
+            return tokio::select! {
+                _ = process.readable() => Some(Input::VmmGone),
+                saved = save::run(*job, connected) => Some(Input::Saved(saved)),
+            };
+        }
+    };
+    if let Some(connected) = qmp
+        && connected.send(name).await.is_err()
+    {
+        *qmp = None;
+    }
+    None
+}
+
 /// The next event; waits for ever once the connection is lost, since the process's end is what then counts.
 async fn next_event(qmp: &mut Option<Qmp>) -> VmmEvent {
     while let Some(connected) = qmp {
@@ -62,7 +81,13 @@ async fn next_event(qmp: &mut Option<Qmp>) -> VmmEvent {
             Ok(event) => return event,
             // Such as `cont` in a state in which it means nothing: what was asked for then needs no doing.
             Err(QmpError::Refused { .. }) => {}
-            Err(QmpError::Io { .. } | QmpError::Closed | QmpError::Protocol(_)) => *qmp = None,
+            Err(
+                QmpError::Io { .. }
+                | QmpError::Closed
+                | QmpError::Protocol(_)
+                | QmpError::Migration { .. }
+                | QmpError::Timeout(_),
+            ) => *qmp = None,
         }
     }
     std::future::pending().await

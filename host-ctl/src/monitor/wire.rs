@@ -4,6 +4,8 @@
 //! [`Message::Synced`], then each record the moment it is on disk. Each other request is answered by one
 //! [`Message::Accepted`] or [`Message::Refused`], in order. The stream ends when the VMM is gone and all was said.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::vm::Record;
@@ -36,6 +38,11 @@ pub enum Request {
     Pause,
     /// Let it go on.
     Resume,
+    /// Save the guest. What becomes of it is said by a record, and the guest goes on either way.
+    Snapshot {
+        /// The directory to write to: a snapshot's draft, held by the client.
+        draft: PathBuf,
+    },
 }
 
 /// What a monitor says.

@@ -24,6 +24,12 @@ pub(crate) enum Code {
     Unreachable,
     /// A deadline passed.
     TimedOut,
+    /// The disk takes no more.
+    DiskFull,
+    /// A snapshot's files are not what was saved.
+    Corrupt,
+    /// A snapshot was saved by something else than would restore it.
+    Mismatch,
     /// The command was found in the guest but cannot be invoked.
     CannotInvoke,
     /// The command was not found in the guest.
@@ -88,9 +94,14 @@ impl Failure {
     pub(crate) fn of_a_program_runner(self) -> Failure {
         let exit = match self.code {
             Code::TimedOut | Code::CannotInvoke | Code::NotFound | Code::Usage => self.exit,
-            Code::Failed | Code::NoSuchVm | Code::WrongState | Code::NameTaken | Code::Unreachable => {
-                self.exit.or(Some(OWN_FAILURE))
-            }
+            Code::Failed
+            | Code::NoSuchVm
+            | Code::WrongState
+            | Code::NameTaken
+            | Code::Unreachable
+            | Code::DiskFull
+            | Code::Corrupt
+            | Code::Mismatch => self.exit.or(Some(OWN_FAILURE)),
         };
         Failure { exit, ..self }
     }
@@ -103,7 +114,7 @@ impl Failure {
     /// The process's exit code, as in `docs/decisions/` and `--help`.
     pub(crate) fn exit_code(&self) -> u8 {
         self.exit.unwrap_or(match self.code {
-            Code::Failed => 1,
+            Code::Failed | Code::DiskFull | Code::Corrupt | Code::Mismatch => 1,
             Code::Usage => 2,
             Code::NoSuchVm => 3,
             Code::WrongState | Code::NameTaken => 4,

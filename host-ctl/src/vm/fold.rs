@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use firstlight_protocol::hex::BootId;
-use firstlight_protocol::lifecycle::{BootFacts, State, VmmStatus, derive};
+use firstlight_protocol::lifecycle::{BootFacts, Failure, State, VmmStatus, derive};
 use firstlight_protocol::sentinel::Sentinel;
 
 use super::process::ProcessId;
@@ -11,6 +11,7 @@ use super::record::{Entry, Record, Source};
 use super::view::Liveness;
 use crate::agent::transport::Address;
 use crate::clock::Stamp;
+use crate::snapshot::saved::TimedStep;
 
 /// Records, added up one by one.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +45,12 @@ pub struct Boot {
     pub start_failed: Option<String>,
     /// Whether the VMM holds the guest still.
     pub paused: bool,
+    /// The boot it is a copy of, restored from a snapshot.
+    pub copy_of: Option<BootId>,
+    /// What the copy did to become itself.
+    pub restored: Option<Vec<TimedStep>>,
+    /// Whether the guest is being saved.
+    pub saving: bool,
     /// What its events and the requests made of it add up to.
     pub facts: BootFacts,
     /// Its events by sequence number: whatever road each came on, it is one.
@@ -112,7 +119,12 @@ impl Fold {
                 let origin = self.created.filter(|_| self.boots == 1).unwrap_or(record.at);
                 self.boot = Some(Boot::new(*boot_id, host_boot.clone(), origin, record.at));
             }
-            Entry::BackendStarted { .. }
+            Entry::CopyOf { .. }
+            | Entry::Restored { .. }
+            | Entry::RestoreFailed { .. }
+            | Entry::SaveStarted
+            | Entry::SaveEnded { .. }
+            | Entry::BackendStarted { .. }
             | Entry::VmmStarted { .. }
             | Entry::StartFailed { .. }
             | Entry::Event { .. }
@@ -140,7 +152,7 @@ impl Fold {
             return VmmStatus::Gone;
         }
         match liveness {
-            Liveness::Alive if boot.paused => VmmStatus::Paused,
+            Liveness::Alive if boot.paused || boot.saving => VmmStatus::Paused,
             Liveness::Alive => VmmStatus::Active,
             Liveness::Gone => VmmStatus::Gone,
             Liveness::Unknown => VmmStatus::Unknown,
@@ -169,6 +181,9 @@ impl Boot {
             vsock: None,
             start_failed: None,
             paused: false,
+            copy_of: None,
+            restored: None,
+            saving: false,
             facts: BootFacts::default(),
             events: BTreeMap::new(),
             vmm_exit: None,
@@ -193,6 +208,14 @@ impl Boot {
     fn apply(&mut self, record: &Record) {
         match &record.entry {
             Entry::Created | Entry::BootStarted { .. } => {}
+            Entry::CopyOf { boot } => self.copy_of = Some(*boot),
+            Entry::Restored { steps } => self.restored = Some(steps.clone()),
+            Entry::RestoreFailed { reason } => {
+                let failure = Failure { stage: "restore".into(), reason: reason.clone() };
+                self.facts.failure.get_or_insert(failure);
+            }
+            Entry::SaveStarted => self.saving = true,
+            Entry::SaveEnded { .. } => self.saving = false,
             Entry::BackendStarted { process } => self.backend = Some(*process),
             Entry::VmmStarted { process, vsock } => {
                 self.vmm = Some(*process);

@@ -11,6 +11,12 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use tokio::time::{Duration, Instant};
+
+use crate::backoff::{Attempt, jitter, retry};
+
+/// How long [`Lock::take`] waits.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]
@@ -32,6 +38,19 @@ impl Lock {
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Takes the lock on `path` as soon as nobody holds it.
+    ///
+    /// # Errors
+    /// As [`Lock::try_take`], or [`io::ErrorKind::TimedOut`] when somebody holds it for longer than a minute.
+    pub async fn take(path: &Path) -> io::Result<Lock> {
+        retry(Instant::now() + DEADLINE, jitter, async || match Lock::try_take(path) {
+            Ok(Some(lock)) => Attempt::Done(Ok(lock)),
+            Ok(None) => Attempt::NotYet(io::Error::from(io::ErrorKind::TimedOut)),
+            Err(error) => Attempt::Done(Err(error)),
+        })
+        .await?
     }
 
     /// Whether anybody holds the lock on `path`. Looking does not disturb one who is about to take it.

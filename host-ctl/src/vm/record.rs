@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::process::ProcessId;
 use crate::agent::transport::Address;
 use crate::clock::Stamp;
+use crate::snapshot::manifest::Disk;
+use crate::snapshot::saved::TimedStep;
 
 /// One line of a journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,32 @@ pub enum Entry {
         boot_id: BootId,
         /// The host's own boot: what is said of processes holds in it alone.
         host_boot: String,
+    },
+    /// The boot goes on as a copy: its memory is that of another, restored from a snapshot.
+    CopyOf {
+        /// The boot that was saved.
+        boot: BootId,
+    },
+    /// The copy was told who it is.
+    Restored {
+        /// What the guest did, and how long each step took.
+        steps: Vec<TimedStep>,
+    },
+    /// The copy could not be told who it is, and is ended.
+    RestoreFailed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// The guest is being saved, and stands still for it.
+    SaveStarted,
+    /// The save is over, and the guest goes on.
+    SaveEnded {
+        /// Why there is nothing saved.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<SaveFailure>,
+        /// The disks that were saved.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        disks: Vec<Disk>,
     },
     /// The process that gives the guest its vsock runs.
     BackendStarted {
@@ -91,6 +119,32 @@ pub enum Entry {
         /// The log's file name.
         log: String,
     },
+}
+
+/// Why a VM could not be saved. It goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{reason}")]
+pub struct SaveFailure {
+    /// Whose fault it is.
+    pub kind: SaveFault,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Whose fault it is that a VM could not be saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaveFault {
+    /// The disk is full, or a quota or limit of size is reached.
+    DiskFull,
+    /// The guest did not get ready.
+    Guest,
+    /// The VMM refused.
+    Vmm,
+    /// A file could not be written.
+    File,
+    /// The monitor was killed meanwhile.
+    Interrupted,
 }
 
 /// The road on which an event came first.

@@ -1,7 +1,7 @@
 //! What a VM is made of: resolved from flags and files once, then never changed.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use firstlight_protocol::boot_spec::{BootOptions, Cidr, Dns, FileSystem, Mac, Program, VolumeMode};
@@ -95,6 +95,9 @@ pub struct VmSpec {
     /// How much of its logs is kept.
     #[serde(default)]
     pub logs: LogLimits,
+    /// The snapshot that the VM's first boot is restored from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<String>,
     /// Whether the VM is removed when it ends.
     #[serde(default)]
     pub rm_on_exit: bool,
@@ -232,6 +235,13 @@ pub enum NetworkSpec {
     /// QEMU's user-mode network: out through the host's sockets, the host itself at 10.0.2.2.
     #[default]
     User,
+    /// The same for a VM that was restored from a snapshot, which has addresses of its own.
+    Copy {
+        /// The guest's hardware address.
+        mac: Mac,
+        /// The guest's address.
+        address: Ipv4Addr,
+    },
     /// A tap device of the host.
     Tap {
         /// The device; it exists and is ours to use.
@@ -293,6 +303,7 @@ impl VmSpec {
             skip_guest_agent: false,
             labels: BTreeMap::new(),
             logs: LogLimits::default(),
+            restored_from: None,
             rm_on_exit: false,
         }
     }

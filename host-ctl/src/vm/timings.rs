@@ -96,7 +96,8 @@ impl Timings {
             vmm_exited: boot.vmm_exit.as_ref().map(|(at, _)| at.ms_since(&boot.origin)),
             ..Timings::default()
         };
-        timings.kernel_start = (!boot.events.is_empty()).then(|| clock.at_ms(0));
+        // A copy's clock began with the boot it is a copy of.
+        timings.kernel_start = (!boot.events.is_empty() && boot.copy_of.is_none()).then(|| clock.at_ms(0));
         let names = stage_names(boot);
         for heard in boot.events.values() {
             timings.add(heard, &clock, &names);
@@ -140,7 +141,7 @@ impl Timings {
             Event::HeadersReady | Event::HeadersSkipped { .. } | Event::HeadersFailed { .. } => {
                 first(&mut self.headers_done);
             }
-            Event::AgentExit { .. } | Event::Fatal { .. } => {}
+            Event::Restored { .. } | Event::AgentExit { .. } | Event::Fatal { .. } => {}
         }
     }
 }

@@ -172,6 +172,7 @@ fn agent_restarts(boot: &Boot) -> u32 {
     let restarts = boot.events.values().filter_map(|heard| match &heard.sentinel.event {
         Event::AgentExit { restarts, .. } => Some(*restarts),
         Event::InitStart
+        | Event::Restored { .. }
         | Event::StageDone { .. }
         | Event::AgentReady
         | Event::ProgramStart { .. }

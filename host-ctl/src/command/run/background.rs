@@ -16,7 +16,7 @@ use crate::progress::Progress;
 /// The exit code of a command that Ctrl-C ended: 128 plus SIGINT.
 const INTERRUPTED: u8 = 128 + 2;
 
-pub(super) async fn run(
+pub(in crate::command) async fn run(
     vm: Unstarted<'_>,
     until: Until,
     limit: Duration,

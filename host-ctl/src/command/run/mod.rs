@@ -1,6 +1,6 @@
 //! `run [FLAGS] -- CMD ARG...`
 
-mod background;
+pub(super) mod background;
 mod end;
 mod foreground;
 mod notify;
@@ -20,7 +20,8 @@ use crate::interrupt::Interrupts;
 use crate::output::{self, Failure};
 
 pub(super) use options::VmOptions;
-pub(super) use resolve::spec as resolve_spec;
+pub(super) use resolve::{hostname, network as network_of, spec as resolve_spec};
+pub(super) use started::Unstarted;
 
 /// Boot a VM and run a program in it
 ///
@@ -59,7 +60,7 @@ pub(crate) struct Run {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Until {
+pub(super) enum Until {
     /// The program runs and the agent listens
     Running,
     /// The VMM runs

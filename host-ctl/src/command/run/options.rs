@@ -74,9 +74,13 @@ pub(crate) struct VmOptions {
     #[arg(long, value_name = "DIR")]
     pub(super) modules: Option<PathBuf>,
 
-    /// The emulated machine [default: q35 for a baked image, else microvm]
+    /// The emulated machine [default: q35 for a baked image and with --snapshot, else microvm]
     #[arg(long, value_enum)]
     pub(super) machine: Option<Machine>,
+
+    /// Make the VM so that host-ctl snapshot can save it
+    #[arg(long, conflicts_with = "skip_guest_agent")]
+    pub(super) snapshot: bool,
 
     /// What runs the guest's instructions
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
@@ -111,7 +115,7 @@ pub(crate) struct VmOptions {
 pub(super) enum Machine {
     /// The fastest to boot: virtio over MMIO, no PCI
     Microvm,
-    /// PCI Express, for what needs it
+    /// PCI Express, for what needs it, such as snapshots
     Q35,
 }
 

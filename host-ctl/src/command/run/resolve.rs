@@ -55,12 +55,7 @@ pub(crate) fn spec(
     let mut spec = VmSpec::new(&name, id, assets::find(&wanted, &Environment::of_process())?, program);
     spec.cpus = options.cpus;
     spec.memory_mib = u32::try_from(options.memory >> 20).unwrap_or(u32::MAX);
-    spec.machine = match options.machine {
-        Some(machine) => self::machine(machine),
-        // What every distribution's initrd knows.
-        None if is_baked(options) => spec::Machine::Q35,
-        None => spec::Machine::Microvm,
-    };
+    spec.machine = machine(options)?;
     spec.accel = accel(options.accel);
     spec.volumes = volumes;
     spec.headers = headers;
@@ -175,7 +170,7 @@ fn headers(bundle: &Path, options: &VmOptions) -> Result<HeadersSpec, Failure> {
     Ok(HeadersSpec { bundle, mask_others: options.headers_mask_others })
 }
 
-fn network(net: &Net, id: VmId) -> Result<NetworkSpec, Failure> {
+pub(in crate::command) fn network(net: &Net, id: VmId) -> Result<NetworkSpec, Failure> {
     Ok(match net {
         Net::None => NetworkSpec::None,
         Net::User => NetworkSpec::User,
@@ -207,16 +202,23 @@ fn mac(id: VmId) -> Mac {
 }
 
 /// The name, where it is a host name too. Source: RFC 1123, section 2.1.
-fn hostname(name: &str) -> Option<String> {
+pub(in crate::command) fn hostname(name: &str) -> Option<String> {
     let label = |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
     (plain && name.split('.').all(label)).then(|| name.to_owned())
 }
 
-fn machine(machine: Machine) -> spec::Machine {
-    match machine {
-        Machine::Microvm => spec::Machine::Microvm,
-        Machine::Q35 => spec::Machine::Q35,
+/// A VM that is to be saved needs a machine that can unplug its vsock.
+fn machine(options: &VmOptions) -> Result<spec::Machine, Failure> {
+    match options.machine {
+        Some(Machine::Microvm) if options.snapshot => {
+            let failure = Failure::usage("--snapshot needs --machine q35: a microvm cannot be saved");
+            Err(failure.hint("leave --machine out"))
+        }
+        Some(Machine::Q35) => Ok(spec::Machine::Q35),
+        // What every distribution's initrd knows.
+        None if is_baked(options) || options.snapshot => Ok(spec::Machine::Q35),
+        None | Some(Machine::Microvm) => Ok(spec::Machine::Microvm),
     }
 }
 

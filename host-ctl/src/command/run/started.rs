@@ -14,18 +14,18 @@ use crate::output::{self, Code, Failure};
 use crate::progress;
 
 /// A VM that is made but has not started. Dropping it removes it.
-pub(super) struct Unstarted<'a> {
+pub(in crate::command) struct Unstarted<'a> {
     store: &'a Store,
     vm: Option<VmDir>,
 }
 
 impl<'a> Unstarted<'a> {
-    pub(super) fn new(store: &'a Store, vm: VmDir) -> Unstarted<'a> {
+    pub(in crate::command) fn new(store: &'a Store, vm: VmDir) -> Unstarted<'a> {
         Unstarted { store, vm: Some(vm) }
     }
 
     /// Starts it. One that cannot be started is removed: what is left would be half a VM.
-    pub(super) async fn start(mut self) -> Result<Started<'a>, Failure> {
+    pub(in crate::command) async fn start(mut self) -> Result<Started<'a>, Failure> {
         let Some(vm) = self.vm.take() else { return Err(Failure::failed("the VM was started already")) };
         let started = Started { store: self.store, vm };
         if let Err(error) = client::start(&started.vm).await {
@@ -46,7 +46,7 @@ impl Drop for Unstarted<'_> {
 }
 
 /// A VM that has started.
-pub(super) struct Started<'a> {
+pub(in crate::command) struct Started<'a> {
     store: &'a Store,
     pub(super) vm: VmDir,
 }

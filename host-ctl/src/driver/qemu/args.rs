@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::QMP_SOCKET;
+use super::vsock::{CHARDEV, DEVICE, PORT};
 use crate::driver::accel::Accelerator;
 use crate::driver::config::{
-    DiskConfig, MachineConfig, NetworkBackend, NetworkConfig, SERIAL_FIFO, VHOST_SOCKET, VsockConfig,
+    DiskConfig, DiskFormat, MachineConfig, NetworkBackend, NetworkConfig, Origin, SERIAL_FIFO, VHOST_SOCKET,
+    VsockConfig,
 };
 use crate::vm::spec::Machine;
 
@@ -21,8 +23,14 @@ pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
     args.option("-action", "reboot=shutdown,shutdown=pause,panic=pause");
     args.platform(machine);
     args.path("-kernel", &machine.kernel);
-    args.path("-initrd", &machine.initramfs);
-    args.option("-append", &machine.command_line);
+    match machine.origin {
+        Origin::Kernel => {
+            args.path("-initrd", &machine.initramfs);
+            args.option("-append", &machine.command_line);
+        }
+        // The kernel stays: the firmware that loads it is a part of the machine which has to be there again.
+        Origin::Memory => args.option("-incoming", "defer"),
+    }
     args.option("-chardev", format!("socket,id=qmp,path={QMP_SOCKET},server=on,wait=off"));
     args.option("-mon", "chardev=qmp,mode=control");
     // QEMU opens both FIFOs for reading and writing, so they always have a reader and keep what nobody reads yet.
@@ -38,7 +46,7 @@ pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
     if let Some(network) = &machine.network {
         args.network(network);
     }
-    args.vsock(machine.vsock);
+    args.vsock(machine.vsock, machine.origin);
     args.list
 }
 
@@ -95,7 +103,10 @@ impl Args {
     fn disk(&mut self, index: usize, disk: &DiskConfig) {
         // As JSON, because a path in the comma-separated form would have to be escaped.
         let block = serde_json::json!({
-            "driver": "raw",
+            "driver": match disk.format {
+                DiskFormat::Raw => "raw",
+                DiskFormat::Overlay => "qcow2",
+            },
             "node-name": format!("disk{index}"),
             "read-only": disk.read_only,
             "discard": "unmap",
@@ -120,12 +131,24 @@ impl Args {
         self.virtio("virtio-net", &format!(",netdev=net0,mac={}{rom}", network.mac));
     }
 
-    fn vsock(&mut self, vsock: VsockConfig) {
+    /// On a machine that can be saved it has a port of its own, from which it is unplugged meanwhile: its state is in
+    /// another process, or in the host's kernel, and cannot be saved.
+    fn vsock(&mut self, vsock: VsockConfig, origin: Origin) {
+        let plug = match self.machine {
+            Machine::Microvm => String::new(),
+            Machine::Q35 => {
+                self.option("-device", format!("pcie-root-port,id={PORT},chassis=1,slot=1"));
+                format!(",id={DEVICE},bus={PORT}")
+            }
+        };
+        if origin == Origin::Memory {
+            return;
+        }
         match vsock {
-            VsockConfig::Kernel { cid } => self.virtio("vhost-vsock", &format!(",guest-cid={cid}")),
+            VsockConfig::Kernel { cid } => self.virtio("vhost-vsock", &format!(",guest-cid={cid}{plug}")),
             VsockConfig::Backend => {
-                self.option("-chardev", format!("socket,id=vsock,path={VHOST_SOCKET}"));
-                self.virtio("vhost-user-vsock", ",chardev=vsock");
+                self.option("-chardev", format!("socket,id={CHARDEV},path={VHOST_SOCKET}"));
+                self.virtio("vhost-user-vsock", &format!(",chardev={CHARDEV}{plug}"));
             }
         }
     }
@@ -151,6 +174,7 @@ mod tests {
     fn machine() -> MachineConfig {
         MachineConfig {
             name: "web".into(),
+            origin: Origin::Kernel,
             vmm: "/usr/bin/qemu-system-x86_64".into(),
             machine: Machine::Microvm,
             accelerator: Accelerator::Tcg,
@@ -162,6 +186,7 @@ mod tests {
             credentials: vec![],
             disks: vec![DiskConfig {
                 image: "/a,b \"c\".img".into(),
+                format: DiskFormat::Raw,
                 serial: "root".into(),
                 read_only: true,
             }],
@@ -195,7 +220,7 @@ mod tests {
         assert!(microvm.contains(&"virtio-blk-device,drive=disk0,serial=root".to_owned()), "{microvm:?}");
         assert!(microvm.contains(&"vhost-user-vsock-device,chardev=vsock".to_owned()), "{microvm:?}");
         let q35 = values(&MachineConfig { machine: Machine::Q35, ..machine() }, "-device");
-        assert!(q35.iter().all(|device| device.contains("-pci,")), "{q35:?}");
+        assert!(q35.iter().all(|device| device.contains("-pci,") || device.starts_with("pcie-")), "{q35:?}");
     }
 
     #[test]
@@ -205,6 +230,23 @@ mod tests {
         let kernel = MachineConfig { vsock: VsockConfig::Kernel { cid: 77 }, ..machine() };
         assert_eq!(values(&kernel, "-object"), Vec::<String>::new());
         assert!(values(&kernel, "-device").contains(&"vhost-vsock-device,guest-cid=77".to_owned()));
+    }
+
+    #[test]
+    fn a_machine_that_gets_a_saved_memory_has_neither_initramfs_nor_vsock_but_the_port_for_one() {
+        let machine = MachineConfig { machine: Machine::Q35, origin: Origin::Memory, ..machine() };
+        assert_eq!(values(&machine, "-incoming"), ["defer"]);
+        assert_eq!(values(&machine, "-initrd"), Vec::<String>::new());
+        let devices = values(&machine, "-device");
+        assert!(devices.iter().any(|device| device.starts_with("pcie-root-port,")), "{devices:?}");
+        assert!(!devices.iter().any(|device| device.contains("vsock-pci")), "{devices:?}");
+    }
+
+    #[test]
+    fn an_overlay_is_opened_as_one() {
+        let mut machine = machine();
+        machine.disks[0].format = DiskFormat::Overlay;
+        assert!(values(&machine, "-blockdev")[0].contains("\"driver\":\"qcow2\""));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! QEMU, by its system emulator for x86-64.
 
 mod args;
+pub mod memory;
 pub mod qmp;
+pub mod vsock;
 
 use std::path::Path;
 use std::process::Command;

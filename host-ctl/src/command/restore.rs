@@ -1,0 +1,64 @@
+//! `restore SNAP [--name N]`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use firstlight_host_ctl::snapshot::{self, Identity, Snapshots};
+use firstlight_host_ctl::vm::{Store, VmId};
+
+use super::run::{Unstarted, Until, background, hostname, network_of};
+use crate::cli::resolved::Context;
+use crate::cli::value::duration;
+use crate::cli::value::environment::{self, Variable};
+use crate::cli::value::network::{self, Net};
+use crate::interrupt::Interrupts;
+use crate::output::Failure;
+
+/// Make a VM that goes on where a snapshot was taken
+///
+/// Any number of VMs may come from one snapshot. Each has a name, a machine id, network addresses and random numbers of
+/// its own, and the right time. What runs in it goes on; what is exec'd later sees the variables given here.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The snapshot
+    #[arg(value_name = "SNAP")]
+    snapshot: String,
+
+    /// The VM's name [default: vm- and the beginning of its id]
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Set a variable for later execs, or pass yours on: NAME=value or NAME; may be repeated
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = environment::parse)]
+    env: Vec<Variable>,
+
+    /// As for run [default: the snapshot's kind, with an address of its own]
+    #[arg(long, value_parser = network::parse)]
+    net: Option<Net>,
+
+    /// Fail, and end the VM, if it is not running by then
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "60s")]
+    timeout: Duration,
+}
+
+impl Restore {
+    pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let store = Store::open(&context.state_dir)?;
+        let interrupts = Interrupts::listen()?;
+        let snapshot = Snapshots::open(&store)?.find(&self.snapshot)?;
+        let id = VmId::random().map_err(|error| Failure::failed(format!("no random bytes: {error}")))?;
+        let name = self.name.clone().unwrap_or_else(|| format!("vm-{}", &id.to_string()[..6]));
+        let environment = environment::resolve(&self.env, |name| std::env::var(name).ok());
+        let identity = Identity {
+            hostname: hostname(&name),
+            network: self.net.as_ref().map(|net| network_of(net, id)).transpose()?,
+            environment: environment.into_iter().collect(),
+            name,
+            id,
+        };
+        let vm = snapshot::make(&store, &snapshot, identity).await?;
+        let vm = Unstarted::new(&store, vm);
+        background::run(vm, Until::Running, self.timeout, interrupts, context).await
+    }
+}

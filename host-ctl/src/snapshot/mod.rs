@@ -1,0 +1,50 @@
+//! Snapshots: a VM's memory and disks at one instant, from which any number of VMs go on.
+//!
+//! ```text
+//!  snapshot NAME SNAP:  draft ─► the VM's monitor writes memory, disks and guest.json ─► manifest ─► fsync ─► rename
+//!  restore SNAP:        check the versions ─► a VM whose directory has the memory (linked) and overlays on the disks
+//!                       ─► its monitor loads the memory, and tells the guest who it is
+//! ```
+//!
+//! | in `snapshots/NAME/` | what |
+//! | --- | --- |
+//! | `manifest.json` | the [`Manifest`], written last |
+//! | `memory` | what QEMU saved of the guest |
+//! | `guest.json` | the [`Saved`] guest: its secrets, and how far its output had come |
+//! | `disks/` | the disks' [`layers`](disks), each as it was; only ever read from then on |
+//!
+//! Files are hard links between a snapshot and the VMs made of it, so either can be removed without the other.
+
+pub mod disks;
+mod error;
+pub mod manifest;
+pub mod platform;
+pub mod restore;
+pub mod saved;
+mod seal;
+pub mod store;
+
+pub use error::SnapshotError;
+pub use manifest::Manifest;
+pub use restore::{Identity, make};
+pub use saved::Saved;
+pub use seal::{Seal, verify};
+pub use store::{Snapshot, SnapshotDraft, Snapshots};
+
+/// Names inside a snapshot's directory, and inside the `restore/` of a VM that begins with it.
+pub mod name {
+    /// The manifest.
+    pub const MANIFEST: &str = "manifest.json";
+    /// The memory.
+    pub const MEMORY: &str = "memory";
+    /// What was known of the guest.
+    pub const GUEST: &str = "guest.json";
+    /// The memory's seal, in a VM's `restore/`.
+    pub const SEAL: &str = "memory.json";
+    /// The disks.
+    pub const DISKS: &str = "disks";
+    /// Held by whoever works on a draft.
+    pub const LOCK: &str = "lock";
+    /// What a VM's first boot is restored from, in its directory.
+    pub const RESTORE: &str = "restore";
+}

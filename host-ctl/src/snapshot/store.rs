@@ -1,0 +1,327 @@
+//! The snapshots of a state directory. One is prepared in a hidden directory and appears by one `rename(2)` once all of
+//! it is on disk, so nothing that looks whole ever is not.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use firstlight_protocol::hex;
+
+use super::disks::link;
+use super::manifest::{Disk, Manifest, Shared, VERSION};
+use super::platform::{Platform, stamp};
+use super::{Saved, Seal, SnapshotError, name};
+use crate::clock::{Stamp, rfc3339};
+use crate::vm::id::is_name;
+use crate::vm::lock::Lock;
+use crate::vm::spec::RootSpec;
+use crate::vm::{Store, VmDir};
+
+/// What the names of hidden directories begin with; no snapshot's can.
+const HIDDEN: &str = ".";
+
+/// All snapshots.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    dir: PathBuf,
+}
+
+/// One snapshot, whole.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    dir: PathBuf,
+    manifest: Manifest,
+}
+
+/// A snapshot that nobody sees yet. Dropping it removes it; so does the next draft when its process was killed.
+#[derive(Debug)]
+pub struct SnapshotDraft {
+    dir: PathBuf,
+    target: PathBuf,
+    name: String,
+    committed: bool,
+    lock: Option<Lock>,
+}
+
+impl Snapshots {
+    /// Those of the state directory of `store`.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn open(store: &Store) -> Result<Snapshots, SnapshotError> {
+        let dir = store.root().join("snapshots");
+        make_private_dir(&dir)?;
+        Ok(Snapshots { dir })
+    }
+
+    /// Begins a snapshot.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NameTaken`] already here, so that nobody is held still in vain.
+    pub fn draft(&self, name: &str) -> Result<SnapshotDraft, SnapshotError> {
+        if !is_name(name) {
+            return Err(SnapshotError::BadName { name: name.to_owned() });
+        }
+        let target = self.dir.join(name);
+        if target.exists() {
+            return Err(SnapshotError::NameTaken { name: name.to_owned() });
+        }
+        self.sweep();
+        let dir = self.hidden(name)?;
+        make_private_dir(&dir)?;
+        let lock = dir.join(name::LOCK);
+        let taken = Lock::try_take(&lock).map_err(SnapshotError::io("lock", &lock))?;
+        Ok(SnapshotDraft { dir, target, name: name.to_owned(), committed: false, lock: taken })
+    }
+
+    /// Every snapshot, by name. One that cannot be read is an inner error.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn list(&self) -> Result<Vec<(String, Result<Snapshot, SnapshotError>)>, SnapshotError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(SnapshotError::io("read", &self.dir))? {
+            let entry = entry.map_err(SnapshotError::io("read", &self.dir))?;
+            names.extend(entry.file_name().into_string().ok().filter(|name| is_name(name)));
+        }
+        names.sort();
+        Ok(names
+            .into_iter()
+            .map(|name| {
+                let snapshot = self.find(&name);
+                (name, snapshot)
+            })
+            .collect())
+    }
+
+    /// The snapshot `name`.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotFound`], or [`SnapshotError::Corrupt`] without a manifest that can be read.
+    pub fn find(&self, name: &str) -> Result<Snapshot, SnapshotError> {
+        let dir = self.dir.join(name);
+        if !is_name(name) || !dir.exists() {
+            return Err(SnapshotError::NotFound { name: name.to_owned() });
+        }
+        let corrupt = |reason: String| SnapshotError::Corrupt { name: name.to_owned(), reason };
+        let path = dir.join(name::MANIFEST);
+        let text = fs::read(&path).map_err(|error| corrupt(format!("{}: {error}", name::MANIFEST)))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|error| corrupt(format!("{}: {error}", name::MANIFEST)))?;
+        if manifest.version != VERSION {
+            return Err(corrupt(format!(
+                "its version is {}, and this build reads {VERSION}",
+                manifest.version
+            )));
+        }
+        Ok(Snapshot { dir, manifest })
+    }
+
+    /// Removes the snapshot `name`. The VMs that were made of it keep what they need.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotFound`].
+    pub fn remove(&self, name: &str) -> Result<(), SnapshotError> {
+        let dir = self.dir.join(name);
+        if !is_name(name) || !dir.exists() {
+            return Err(SnapshotError::NotFound { name: name.to_owned() });
+        }
+        let hidden = self.hidden(name)?;
+        fs::rename(&dir, &hidden).map_err(SnapshotError::io("remove", &dir))?;
+        fs::remove_dir_all(&hidden).map_err(SnapshotError::io("remove", &hidden))
+    }
+
+    fn hidden(&self, name: &str) -> Result<PathBuf, SnapshotError> {
+        let random = crate::random::bytes::<6>().map_err(SnapshotError::io("name", &self.dir))?;
+        Ok(self.dir.join(format!("{HIDDEN}{name}.{}", hex::encode(&random))))
+    }
+
+    /// Removes what processes that were killed have left. What cannot be removed harms nobody.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        for entry in entries.flatten() {
+            let hidden = entry.file_name().to_str().is_some_and(|name| name.starts_with(HIDDEN));
+            let lock = entry.path().join(name::LOCK);
+            if hidden
+                && lock.exists()
+                && let Ok(Some(_held)) = Lock::try_take(&lock)
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// What it is.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What was known of its guest.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`].
+    pub fn saved(&self) -> Result<Saved, SnapshotError> {
+        Saved::read(&self.dir.join(name::GUEST), &self.manifest.name)
+    }
+}
+
+impl SnapshotDraft {
+    /// The directory that the monitor fills.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes the snapshot of `vm`, whose memory and `disks` are in place.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; nothing is left then.
+    pub fn commit(
+        mut self,
+        vm: &VmDir,
+        disks: Vec<Disk>,
+        platform: Platform,
+    ) -> Result<Manifest, SnapshotError> {
+        let memory = self.dir.join(name::MEMORY);
+        let memory = Seal::of(&memory).map_err(SnapshotError::io("read", &memory))?;
+        let written = disks.iter().flat_map(|disk| &disk.layers).map(|layer| layer.length).sum::<u64>();
+        let manifest = Manifest {
+            version: VERSION,
+            name: self.name.clone(),
+            vm: vm.spec().name.clone(),
+            vm_id: vm.spec().id,
+            created_at: rfc3339(Stamp::now().wall_ns),
+            size: memory.length + written,
+            memory,
+            disks,
+            linked: self.link_own_files(vm)?,
+            shared: shared(vm)?,
+            platform,
+            spec: vm.spec().clone(),
+        };
+        let path = self.dir.join(name::MANIFEST);
+        let text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| SnapshotError::io("encode", &path)(error.into()))?;
+        fs::write(&path, text).map_err(SnapshotError::io("write", &path))?;
+        sync_tree(&self.dir).map_err(SnapshotError::io("sync", &self.dir))?;
+        fs::rename(&self.dir, &self.target).map_err(|source| match source.kind() {
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+                SnapshotError::NameTaken { name: self.name.clone() }
+            }
+            _ => SnapshotError::io("make", &self.target)(source),
+        })?;
+        self.committed = true;
+        self.lock = None;
+        let parent = self.target.parent().unwrap_or(&self.target);
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(SnapshotError::io("sync", parent))?;
+        Ok(manifest)
+    }
+
+    /// A root that was made for the VM is in its directory, and goes with it.
+    fn link_own_files(&self, vm: &VmDir) -> Result<Vec<PathBuf>, SnapshotError> {
+        match &vm.spec().root {
+            RootSpec::Image { path, .. } if path.is_relative() => {
+                link(&vm.path().join(path), &self.dir.join(path))?;
+                Ok(vec![path.clone()])
+            }
+            RootSpec::Image { .. } | RootSpec::Builtin => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Drop for SnapshotDraft {
+    fn drop(&mut self) {
+        if !self.committed {
+            // What cannot be removed now is swept up by the next draft.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// The images that stay where they are.
+fn shared(vm: &VmDir) -> Result<Vec<Shared>, SnapshotError> {
+    let disks = crate::boot::machine::disks(vm.spec());
+    let stays = |disk: &crate::driver::config::DiskConfig| disk.read_only && disk.image.is_absolute();
+    let shared = |image: PathBuf| Ok(Shared { stamp: stamp(&image)?, path: image });
+    disks.into_iter().filter(stays).map(|disk| shared(disk.image)).collect()
+}
+
+fn make_private_dir(path: &Path) -> Result<(), SnapshotError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(SnapshotError::io("make", path))
+}
+
+/// Waits until everything in `dir`, and its names, are on disk.
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_tree(&path)?;
+        } else {
+            File::open(&path)?.sync_all()?;
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshots() -> (tempfile::TempDir, Snapshots) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let snapshots = Snapshots::open(&store).unwrap();
+        (dir, snapshots)
+    }
+
+    fn entries(snapshots: &Snapshots) -> usize {
+        fs::read_dir(&snapshots.dir).unwrap().count()
+    }
+
+    #[test]
+    fn a_draft_is_no_snapshot_and_leaves_nothing() {
+        let (_dir, snapshots) = snapshots();
+        let draft = snapshots.draft("one").unwrap();
+        fs::write(draft.dir().join(name::MEMORY), b"half").unwrap();
+        assert!(snapshots.list().unwrap().is_empty());
+        assert!(matches!(snapshots.find("one"), Err(SnapshotError::NotFound { .. })));
+        drop(draft);
+        assert_eq!(entries(&snapshots), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_swept_and_a_draft_at_work_is_not() {
+        let (_dir, snapshots) = snapshots();
+        let mut killed = snapshots.draft("killed").unwrap();
+        // As the kernel does when the process ends.
+        killed.lock = None;
+        killed.committed = true;
+        let working = snapshots.draft("working").unwrap();
+        assert!(!killed.dir().exists());
+        let _third = snapshots.draft("third").unwrap();
+        assert!(working.dir().exists());
+    }
+
+    #[test]
+    fn a_snapshot_without_a_manifest_is_damaged_and_can_be_removed() {
+        let (_dir, snapshots) = snapshots();
+        fs::create_dir(snapshots.dir.join("bad")).unwrap();
+        assert!(matches!(snapshots.find("bad"), Err(SnapshotError::Corrupt { .. })));
+        assert!(matches!(snapshots.draft("bad"), Err(SnapshotError::NameTaken { .. })));
+        snapshots.remove("bad").unwrap();
+        assert_eq!(entries(&snapshots), 0);
+        assert!(matches!(snapshots.remove("bad"), Err(SnapshotError::NotFound { .. })));
+        assert!(matches!(snapshots.remove("../vms"), Err(SnapshotError::NotFound { .. })));
+    }
+}
