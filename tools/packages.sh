@@ -7,6 +7,7 @@ set -euo pipefail
 # program package
 programs="
 qemu-system-x86_64  qemu-system-x86
+qemu-img            qemu-utils
 busybox             busybox-static
 mmdebstrap          mmdebstrap
 gpg                 gpg

@@ -12,7 +12,7 @@ use firstlight_protocol::codec::CodecError;
 use firstlight_protocol::frame::{FrameError, Header};
 use firstlight_protocol::message::Kind;
 use nix::errno::Errno;
-use nix::sys::socket::Shutdown;
+use nix::sys::socket::{Shutdown, setsockopt, sockopt};
 use nix::sys::uio::writev;
 use tokio::io::Interest;
 use tokio::time::{Instant, timeout_at};
@@ -22,6 +22,9 @@ use crate::sys::{self, Watched};
 
 /// How long a frame may take from its first byte to its last. A peer that stops inside one has hung or means harm.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long closing a connection that was shut down waits for the peer, which answers at once or is gone.
+const LINGER_SECONDS: i32 = 1;
 
 /// A connection cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +64,11 @@ impl Socket {
         sys::watch(descriptor, Interest::READABLE | Interest::WRITABLE).map(Socket)
     }
 
-    /// Ends both directions: whoever reads or writes hears of it.
+    /// Ends both directions: whoever reads or writes hears of it. Closing then waits until the peer has heard too: a
+    /// vsock connection that is half closed when its device goes is kept for eight seconds more.
     pub fn shut_down(&self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: LINGER_SECONDS };
+        let _ = setsockopt(&self.0, sockopt::Linger, &linger);
         // It fails for a connection that the peer has ended already.
         let _ = nix::sys::socket::shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }

@@ -10,6 +10,7 @@ pub mod host_process;
 pub mod lab;
 pub mod leftovers;
 pub mod requirement;
+pub mod small_disk;
 pub mod terminal;
 pub mod vm;
 

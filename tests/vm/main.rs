@@ -18,6 +18,7 @@
 //! | [`sync`] | directories made alike, both ways |
 //! | [`pool`] | pools filled, handed out, reset, given up, killed |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
+//! | [`snapshots`] | a save and its failures, copies that differ and go on |
 //! | [`stop`] | clean ends, from every state |
 //! | [`baked`] | images that boot by themselves |
 //! | [`modes`] | the same commands over exec, systemd and baked guests |
@@ -42,6 +43,7 @@ mod program;
 mod recovery;
 mod sentinels;
 mod sessions;
+mod snapshots;
 mod stop;
 mod sync;
 mod systemd;

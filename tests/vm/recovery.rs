@@ -1,11 +1,9 @@
 //! SIGKILL of the monitor, of host-ctl or of both at any instant loses no VM and no event.
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use firstlight_tests::lab::finish;
+use firstlight_tests::small_disk::SmallDisk;
 use firstlight_tests::{Lab, Vm, host_process, requirement};
 
 /// The instants at which a monitor is killed, spread over a boot.
@@ -242,36 +240,4 @@ fn a_full_disk_while_persisting_loses_no_event_and_no_vm() {
     assert_eq!(vm.state(), "stopped");
     assert!(outline(&vm).contains(&"AGENT-EXIT ".to_owned()));
     vm.remove();
-}
-
-/// A file system of its own that a test can fill.
-struct SmallDisk<'a> {
-    at: &'a Path,
-}
-
-impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path, mib: u32) -> Option<SmallDisk<'a>> {
-        std::fs::create_dir_all(at).unwrap();
-        let size = format!("size={mib}m");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output().unwrap();
-        mounted.status.success().then_some(SmallDisk { at })
-    }
-
-    /// Writes until the disk is full.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.at.join("ballast")).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.at.join("ballast")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // Lazily: on a failed test a VM may still be in it, and the lab removes that one afterwards.
-        let _ = Command::new("umount").arg("-l").arg(self.at).status();
-    }
 }

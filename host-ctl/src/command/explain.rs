@@ -35,6 +35,7 @@ impl From<ClientError> for Failure {
         let message = error.to_string();
         match error {
             ClientError::Failed { vm, .. } => Failure::failed(message).of_vm(vm),
+            ClientError::Damaged { vm, .. } => Failure::new(Code::Corrupt, message).of_vm(vm),
             ClientError::Refused { vm, .. } => Failure::new(Code::WrongState, message).of_vm(vm),
             ClientError::Died { vm, .. }
             | ClientError::Protocol { vm, .. }

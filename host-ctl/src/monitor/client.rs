@@ -38,6 +38,14 @@ pub enum ClientError {
         /// Why, in words.
         reason: String,
     },
+    /// The snapshot that the VM was to begin with is not what was saved.
+    #[error("cannot restore VM {vm:?}: {reason}")]
+    Damaged {
+        /// The VM.
+        vm: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// The monitor ended without a word.
     #[error("the monitor of VM {vm:?} ended without a word; see {}", .log.display())]
     Died {
@@ -139,7 +147,8 @@ async fn spawn(vm: &VmDir, task: Task) -> Result<Ready, ClientError> {
     }
     let name = || vm.spec().name.clone();
     match serde_json::from_str(&words) {
-        Ok(Ready::Failed { reason }) => Err(ClientError::Failed { vm: name(), reason }),
+        Ok(Ready::Failed { reason, damaged: true }) => Err(ClientError::Damaged { vm: name(), reason }),
+        Ok(Ready::Failed { reason, damaged: false }) => Err(ClientError::Failed { vm: name(), reason }),
         Ok(ready) => {
             if ready != Ready::Watching {
                 // It ends by itself now; a zombie would stay for as long as this command runs.

@@ -40,6 +40,7 @@ use std::path::Path;
 
 pub use error::MonitorError;
 
+use crate::snapshot::SnapshotError;
 use wire::Ready;
 
 /// What a new monitor is to do.
@@ -67,7 +68,8 @@ pub fn run(vm_dir: &Path, task: Task) -> Result<(), MonitorError> {
             Ok(())
         }
         Err(error) => {
-            announce(&Ready::Failed { reason: error.to_string() });
+            let damaged = matches!(error, MonitorError::Snapshot(SnapshotError::Corrupt { .. }));
+            announce(&Ready::Failed { reason: error.to_string(), damaged });
             Err(error)
         }
     }

@@ -48,8 +48,8 @@ pub(super) struct Job {
 
 /// Saves the guest. When this returns it goes on, saved or not.
 pub(super) async fn run(job: Job, qmp: &mut Qmp) -> Result<Vec<Disk>, SaveFailure> {
-    let prepared = prepare(&job.agent).await.map_err(|error| guest_failure(&error))?;
-    let saved = write(&job, qmp, &prepared).await;
+    let (connection, prepared) = prepare(&job.agent).await.map_err(|error| guest_failure(&error))?;
+    let saved = write(&job, qmp, connection, &prepared).await;
     let resumed = go_on(qmp, job.vsock).await;
     agent_calls::thaw(job.agent).await;
     resumed.map_err(|error| failure(SaveFault::Vmm, &error))?;
@@ -69,20 +69,29 @@ async fn go_on(qmp: &mut Qmp, vsock: VsockConfig) -> Result<(), QmpError> {
     plugged
 }
 
-async fn prepare(agent: &Agent) -> Result<SnapshotPrepared, Error> {
+async fn prepare(agent: &Agent) -> Result<(Connection, SnapshotPrepared), Error> {
     let deadline = Instant::now() + PREPARE_DEADLINE;
     let mut connection = Connection::open(&agent.address, &agent.token, deadline).await?;
     let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     let request = SnapshotPrepareRequest { drain_ms: ms(DRAIN), watchdog_ms: ms(WATCHDOG) };
-    connection.request(&request, deadline).await
+    let prepared = connection.request(&request, deadline).await?;
+    Ok((connection, prepared))
 }
 
-async fn write(job: &Job, qmp: &mut Qmp, prepared: &SnapshotPrepared) -> Result<Vec<Disk>, SaveFailure> {
+async fn write(
+    job: &Job,
+    qmp: &mut Qmp,
+    connection: Connection,
+    prepared: &SnapshotPrepared,
+) -> Result<Vec<Disk>, SaveFailure> {
     let vmm = |error: QmpError| failure(SaveFault::Vmm, &error);
     let path = job.draft.join(name::MEMORY);
     let file = File::options().write(true).create_new(true).open(&path);
     let file = file.map_err(|error| file_failure(&SnapshotError::io("make", &path)(error)))?;
     vsock::unplug(qmp).await.map_err(vmm)?;
+    // Not before: a connection that is being closed while its device goes haunts the guest for eight seconds
+    // (`VSOCK_CLOSE_TIMEOUT` in its kernel), and a new backend gives its number to another.
+    drop(connection);
     memory::pause(qmp).await.map_err(vmm)?;
     match memory::save(qmp, file).await {
         Ok(()) => {}

@@ -85,5 +85,8 @@ pub enum Ready {
     Failed {
         /// Why, in words.
         reason: String,
+        /// Whether it is the snapshot's fault, whose files are not what was saved.
+        #[serde(default)]
+        damaged: bool,
     },
 }
