@@ -55,6 +55,12 @@ impl Gate {
     /// Lets everybody in.
     pub fn open(&self) {
         self.lock().held = false;
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until everybody is let in.
+    pub async fn opened(&self) {
+        self.wait(Duration::MAX, |state| !state.held).await;
     }
 
     /// Whether nobody is let in.

@@ -62,8 +62,15 @@ pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemap
         Ok(Ok(None)) => Ok(()),
         Ok(Ok(Some(_place))) => {
             drop(handshake);
-            let session = agent.gate.connect(connection.socket());
-            serve(&agent, &mut connection, &session).await
+            let served = {
+                let session = agent.gate.connect(connection.socket());
+                serve(&agent, &mut connection, &session).await
+            };
+            if let Ok(Ended::HeldBack) = served {
+                // Closed only then: a vsock connection that is half closed when its device goes is kept for seconds.
+                agent.gate.opened().await;
+            }
+            served.map(drop)
         }
     };
     if let Err(error) = ended {
@@ -109,22 +116,30 @@ fn admit(agent: &Agent, hello: &Hello) -> Result<(Welcome, OwnedSemaphorePermit)
     Ok((Welcome { version, boot_id: incarnation.boot_id }, place))
 }
 
+/// How a connection ended that nothing was wrong with.
+enum Ended {
+    /// The peer left, or was told to.
+    Done,
+    /// The peer asked for something while the guest is held still.
+    HeldBack,
+}
+
 async fn serve(
     agent: &Arc<Agent>,
     connection: &mut Connection,
     session: &Session<'_>,
-) -> Result<(), SessionError> {
+) -> Result<Ended, SessionError> {
     while let Some(frame) = connection.reader.next().await? {
         if snapshot::is_of_snapshots(frame.header.kind) {
             match snapshot::run(agent, connection, session, &frame).await? {
                 Then::GoOn => continue,
-                Then::Close => return Ok(()),
+                Then::Close => return Ok(Ended::Done),
             }
         }
-        let Some(_running) = agent.gate.enter(frame.header.kind) else { return Ok(()) };
+        let Some(_running) = agent.gate.enter(frame.header.kind) else { return Ok(Ended::HeldBack) };
         op::serve(agent, connection, frame).await?;
     }
-    Ok(())
+    Ok(Ended::Done)
 }
 
 /// Tells the peer why its connection closes, if it can still understand.

@@ -54,8 +54,9 @@ const EMPTY_REFUSALS: u32 = 3;
 /// Connects to `port` of the guest at `address`.
 ///
 /// A vhost-user backend drops a `CONNECT` for which no guest is ready, and then no answer ever comes. One was also seen to
-/// lose or refuse a single attempt while another connection stood still; the next attempt has another number. So
-/// there is more than one.
+/// lose or refuse a single attempt while another connection stood still; the next attempt has another number. And it
+/// counts its connections from the same number after each save: a guest that was saved may still hold an old connection
+/// of that number for some seconds, and then drops or refuses the new one. So there is more than one.
 ///
 /// # Errors
 /// [`Error::Unreachable`] when nothing listens there, [`Error::Timeout`] at the deadline.
