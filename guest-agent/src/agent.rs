@@ -96,7 +96,7 @@ impl Agent {
             Address::Unix(_) => false,
         };
         let processes = Arc::new(Processes::new(in_vm).map_err(StartError::OpenFiles)?);
-        let incarnation = Incarnation::resume(&config, &events.with_file_name(INCARNATION_FILE));
+        let incarnation = Incarnation::resume(config, &events.with_file_name(INCARNATION_FILE));
         processes.set_environment(incarnation.environment.clone());
         let power = PowerSwitch::find(in_vm, output.is_some());
         Ok(Agent {

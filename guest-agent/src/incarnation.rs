@@ -31,11 +31,11 @@ pub struct Incarnation {
 impl Incarnation {
     /// What `path` says of a restore, or else what init says.
     #[must_use]
-    pub fn resume(config: &AgentConfig, path: &Path) -> Incarnation {
+    pub fn resume(config: AgentConfig, path: &Path) -> Incarnation {
         let restored = fs::read(path).ok().and_then(|text| parse(&text));
         restored.unwrap_or_else(|| Incarnation {
             boot_id: config.boot_id,
-            token: config.token.clone(),
+            token: config.token,
             environment: Vec::new(),
         })
     }
@@ -75,10 +75,10 @@ mod tests {
         let path = dir.path().join("incarnation");
         let config =
             AgentConfig { boot_id: BootId([1; 4]), token: Secret([1; 32]), port: 1024, program_output: None };
-        assert_eq!(Incarnation::resume(&config, &path).boot_id, BootId([1; 4]));
+        assert_eq!(Incarnation::resume(config.clone(), &path).boot_id, BootId([1; 4]));
         let environment = vec![(b"A".to_vec(), vec![0xff])];
         let restored = Incarnation { boot_id: BootId([2; 4]), token: Secret([2; 32]), environment };
         restored.write(&path).unwrap();
-        assert_eq!(Incarnation::resume(&config, &path), restored);
+        assert_eq!(Incarnation::resume(config, &path), restored);
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 const BOOT: BootId = BootId([1; 4]);
 
 fn identity() -> Identity {
-    Identity { boot: BOOT, key: MacKey::new(&Secret([7; 32])) }
+    Identity { boot: BOOT, key: MacKey::new(&Secret([7; 32])), before: None }
 }
 
 fn line(boot: BootId, seq: u64) -> String {

@@ -26,6 +26,9 @@ pub struct Snapshots {
     dir: PathBuf,
 }
 
+/// A snapshot's name, and the snapshot if it can be read.
+pub type Listed = (String, Result<Snapshot, SnapshotError>);
+
 /// One snapshot, whole.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -78,7 +81,7 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`SnapshotError::Io`].
-    pub fn list(&self) -> Result<Vec<(String, Result<Snapshot, SnapshotError>)>, SnapshotError> {
+    pub fn list(&self) -> Result<Vec<Listed>, SnapshotError> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(SnapshotError::io("read", &self.dir))? {
             let entry = entry.map_err(SnapshotError::io("read", &self.dir))?;
@@ -213,11 +216,12 @@ impl SnapshotDraft {
             .map_err(|error| SnapshotError::io("encode", &path)(error.into()))?;
         fs::write(&path, text).map_err(SnapshotError::io("write", &path))?;
         sync_tree(&self.dir).map_err(SnapshotError::io("sync", &self.dir))?;
-        fs::rename(&self.dir, &self.target).map_err(|source| match source.kind() {
-            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+        fs::rename(&self.dir, &self.target).map_err(|source| {
+            if matches!(source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) {
                 SnapshotError::NameTaken { name: self.name.clone() }
+            } else {
+                SnapshotError::io("make", &self.target)(source)
             }
-            _ => SnapshotError::io("make", &self.target)(source),
         })?;
         self.committed = true;
         self.lock = None;

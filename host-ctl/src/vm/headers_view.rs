@@ -46,6 +46,7 @@ fn state(event: &Event) -> Option<(State, Option<String>)> {
         Event::HeadersSkipped { reason } => Some((State::Skipped, Some(reason.clone()))),
         Event::HeadersFailed { error } => Some((State::Failed, Some(error.clone()))),
         Event::InitStart
+        | Event::Restored { .. }
         | Event::StageDone { .. }
         | Event::AgentReady
         | Event::AgentExit { .. }
