@@ -6,9 +6,8 @@ use firstlight_host_ctl::monitor::wire::Request;
 use firstlight_host_ctl::operation::Operation;
 use firstlight_host_ctl::snapshot::manifest::{Disk, Manifest};
 use firstlight_host_ctl::snapshot::platform::Platform;
-use firstlight_host_ctl::snapshot::{SnapshotDraft, SnapshotError, Snapshots};
+use firstlight_host_ctl::snapshot::{Obstacle, SnapshotDraft, SnapshotError, Snapshots};
 use firstlight_host_ctl::vm::record::{SaveFailure, SaveFault};
-use firstlight_host_ctl::vm::spec::Machine;
 use firstlight_host_ctl::vm::{Entry, Store, VmDir};
 
 use firstlight_host_ctl::monitor::client::Update;
@@ -39,7 +38,7 @@ impl Snapshot {
         let mut connection = Connection::open(&vm).await?;
         connection.subscribe().await?;
         require(Operation::Snapshot, &connection.view())?;
-        require_machine(&vm)?;
+        require_savable(&vm)?;
         let platform = Platform::of(vm.spec()).await?;
         let draft = Snapshots::open(&store)?.draft(&self.snapshot)?;
         let disks = save(&vm, &mut connection, &draft).await?;
@@ -50,17 +49,11 @@ impl Snapshot {
     }
 }
 
-fn require_machine(vm: &VmDir) -> Result<(), Failure> {
+fn require_savable(vm: &VmDir) -> Result<(), Failure> {
+    let Some(obstacle) = Obstacle::of(vm.spec()) else { return Ok(()) };
     let name = &vm.spec().name;
-    match vm.spec().machine {
-        Machine::Q35 => Ok(()),
-        Machine::Microvm => {
-            let message =
-                format!("{name} cannot be saved: its machine is a microvm, which cannot unplug its vsock");
-            let hint = "run it with --snapshot (or --machine q35)";
-            Err(Failure::new(Code::WrongState, message).of_vm(name).hint(hint))
-        }
-    }
+    let failure = Failure::new(Code::WrongState, format!("{name} cannot be saved: {obstacle}"));
+    Err(failure.of_vm(name).hint(obstacle.hint()))
 }
 
 /// Asks the monitor for it and waits for what becomes of it.

@@ -280,13 +280,13 @@ impl<'a> Owner<'a> {
     fn save(&mut self, draft: PathBuf) -> Message {
         let facts = self.ledger.fold().boot().map(|boot| (boot.saving, boot.paused));
         let refused = match facts {
-            Some((true, _)) => Some("a snapshot of it is being taken already"),
-            Some((_, true)) => Some("it is paused; resume it first"),
+            Some((true, _)) => Some("a snapshot of it is being taken already".to_owned()),
+            Some((_, true)) => Some("it is paused; resume it first".to_owned()),
             Some((false, false)) => self.tasks.save(self.spec, draft).err(),
-            None => Some("it does not run"),
+            None => Some("it does not run".to_owned()),
         };
         match refused {
-            Some(reason) => Message::Refused { reason: reason.into() },
+            Some(reason) => Message::Refused { reason },
             None => {
                 self.keep(vec![Entry::SaveStarted]);
                 Message::Accepted

@@ -48,7 +48,8 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     spec.mac_key = MacKey::new(&saved.boot.mac_key).of_copy(spec.boot_id);
     prepare(vm, &spec, &saved)?;
     let host = Host { kernel_vsock: assets::has_kernel_vsock(), tsc_khz: None };
-    let mut machine = boot::machine::machine(vm.spec(), &secrets, &host)?;
+    let mut machine = boot::machine::machine(vm.spec(), &vm.spec().assets.kernel, &secrets, &host)?;
+    // The kernel is in the memory.
     machine.origin = Origin::Memory;
     let listener = start::listener(machine.vsock)?;
     let host_boot = clock::host_boot_id().map_err(MonitorError::io("read", Path::new("boot_id")))?;

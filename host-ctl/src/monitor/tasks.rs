@@ -24,7 +24,7 @@ use crate::agent::transport::Address;
 use crate::driver::config::VsockConfig;
 use crate::log::{LogError, OutputLog};
 use crate::vm::fold::Boot;
-use crate::vm::spec::Machine;
+use crate::snapshot::Obstacle;
 use crate::vm::vm_dir::name;
 use crate::vm::{VmDir, VmSpec};
 
@@ -130,16 +130,16 @@ impl Tasks {
     ///
     /// # Errors
     /// Why that cannot even be tried.
-    pub(super) fn save(&self, spec: &VmSpec, draft: PathBuf) -> Result<(), &'static str> {
-        let Some(agent) = self.agent.clone() else { return Err("it has no agent to get it ready") };
-        if spec.machine != Machine::Q35 {
-            return Err("its machine is a microvm, which cannot be saved; run it with --snapshot");
+    pub(super) fn save(&self, spec: &VmSpec, draft: PathBuf) -> Result<(), String> {
+        if let Some(obstacle) = Obstacle::of(spec) {
+            return Err(obstacle.to_string());
         }
+        let Some(agent) = self.agent.clone() else { return Err(Obstacle::NoAgent.to_string()) };
         let vsock = vsock_of(&agent.address);
         let disks = crate::boot::machine::disks(spec);
         let job = Job { draft, agent, vsock, disks, boot: self.boot.clone() };
         let told = self.vmm_commands.try_send(VmmCommand::Save(Box::new(job)));
-        told.map_err(|_| "its VMM takes no commands")
+        told.map_err(|_| "its VMM takes no commands".to_owned())
     }
 
     /// Lets a guest go on that an earlier monitor held still.

@@ -18,6 +18,7 @@
 pub mod disks;
 mod error;
 pub mod manifest;
+mod obstacle;
 pub mod platform;
 pub mod restore;
 pub mod saved;
@@ -26,6 +27,7 @@ pub mod store;
 
 pub use error::SnapshotError;
 pub use manifest::Manifest;
+pub use obstacle::Obstacle;
 pub use restore::{Identity, make};
 pub use saved::Saved;
 pub use seal::{Seal, verify};

@@ -5,6 +5,7 @@ use std::path::Path;
 use firstlight_host_ctl::assets::{self, AssetError, Environment, Wanted};
 use firstlight_host_ctl::headers::manifest_of;
 use firstlight_host_ctl::image::{self, ImageError};
+use firstlight_host_ctl::snapshot::Obstacle;
 use firstlight_host_ctl::vm::spec::{self, HeadersSpec, LogLimits, NetworkSpec, RootSpec, VolumeSpec};
 use firstlight_host_ctl::vm::{Draft, Store, VmId, VmSpec};
 use firstlight_protocol::boot_spec::{self, Dns, Mac, Program, StageOrder};
@@ -55,7 +56,7 @@ pub(crate) fn spec(
     let mut spec = VmSpec::new(&name, id, assets::find(&wanted, &Environment::of_process())?, program);
     spec.cpus = options.cpus;
     spec.memory_mib = u32::try_from(options.memory >> 20).unwrap_or(u32::MAX);
-    spec.machine = machine(options)?;
+    spec.machine = machine(options);
     spec.accel = accel(options.accel);
     spec.volumes = volumes;
     spec.headers = headers;
@@ -65,6 +66,7 @@ pub(crate) fn spec(
     spec.skip_guest_agent = options.skip_guest_agent;
     spec.labels = labels.collect();
     spec.logs = LogLimits { max_size: options.log_max_size, max_files: options.log_max_files };
+    refuse_unsavable(options, &spec)?;
     // What costs time comes last: a mistake in any flag is said before an image is made.
     spec.root = match &options.rootfs {
         Some(image) if is_baked(options) => {
@@ -208,17 +210,22 @@ pub(in crate::command) fn hostname(name: &str) -> Option<String> {
     (plain && name.split('.').all(label)).then(|| name.to_owned())
 }
 
-/// A VM that is to be saved needs a machine that can unplug its vsock.
-fn machine(options: &VmOptions) -> Result<spec::Machine, Failure> {
+fn machine(options: &VmOptions) -> spec::Machine {
     match options.machine {
-        Some(Machine::Microvm) if options.snapshot => {
-            let failure = Failure::usage("--snapshot needs --machine q35: a microvm cannot be saved");
-            Err(failure.hint("leave --machine out"))
+        Some(Machine::Microvm) => spec::Machine::Microvm,
+        Some(Machine::Q35) => spec::Machine::Q35,
+        // What every distribution's initrd knows, and what can unplug the vsock for a save.
+        None if is_baked(options) || options.snapshot => spec::Machine::Q35,
+        None => spec::Machine::Microvm,
+    }
+}
+
+fn refuse_unsavable(options: &VmOptions, spec: &VmSpec) -> Result<(), Failure> {
+    match Obstacle::of(spec) {
+        Some(obstacle) if options.snapshot => {
+            Err(Failure::usage(format!("--snapshot in vain: {obstacle}")).hint(obstacle.hint()))
         }
-        Some(Machine::Q35) => Ok(spec::Machine::Q35),
-        // What every distribution's initrd knows.
-        None if is_baked(options) || options.snapshot => Ok(spec::Machine::Q35),
-        None | Some(Machine::Microvm) => Ok(spec::Machine::Microvm),
+        Some(_) | None => Ok(()),
     }
 }
 
