@@ -140,15 +140,14 @@ impl Devices {
                 self.disks().into_iter().find(has)
             }
             Wanted::Interface(mac) => {
-                let mut names = self.names("class/net");
-                // The kernel numbers them in order of appearance, and their names follow the numbers.
-                names.sort_unstable();
                 let attribute =
                     |name: &str, attribute| self.attribute(&format!("class/net/{name}/{attribute}"));
-                names.into_iter().find(|name| match mac {
+                let fits = |name: &String| match mac {
                     Some(mac) => attribute(name, "address") == Some(mac.to_string()),
                     None => attribute(name, "type").is_some_and(|kind| kind != ARPHRD_LOOPBACK),
-                })
+                };
+                // The kernel numbers them in order of appearance, and their names follow the numbers.
+                self.names("class/net").into_iter().filter(fits).min()
             }
         }
     }
