@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use firstlight_host_ctl::agent::Connection;
@@ -164,6 +164,15 @@ fn a_copy_that_is_restored_an_hour_later_has_the_right_time() {
     assert!((before - 0.1..=after + 0.1).contains(&guest), "{guest} is not from {before} to {after}");
 }
 
+/// Changes one byte in the middle, or changes it back.
+#[track_caller]
+fn flip_a_byte(path: &Path) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let (middle, mut byte) = (file.metadata().unwrap().len() / 2, [0]);
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
+}
+
 #[test]
 fn a_snapshot_that_is_damaged_or_of_another_version_is_refused_and_nothing_is_left() {
     let Some(lab) = Lab::open() else { return };
@@ -177,14 +186,17 @@ fn a_snapshot_that_is_damaged_or_of_another_version_is_refused_and_nothing_is_le
     assert_eq!(code, "mismatch", "{message}");
     assert!(message.contains("the VMM QEMU emulator of old"), "{message}");
     fs::write(&manifest, &text).unwrap();
-    // One byte in the middle.
-    let memory = File::options().read(true).write(true).open(dir.join("memory")).unwrap();
-    let (middle, mut byte) = (memory.metadata().unwrap().len() / 2, [0]);
-    memory.read_exact_at(&mut byte, middle).unwrap();
-    memory.write_all_at(&[!byte[0]], middle).unwrap();
-    let (code, message) = error(&lab, &["restore", "victim", "--name", "copy"]);
-    assert_eq!(code, "corrupt", "{message}");
-    memory.set_len(middle).unwrap();
+    for file in ["memory", "guest.json", "disks/vol0.0"] {
+        let path = dir.join(file);
+        flip_a_byte(&path);
+        let (code, message) = error(&lab, &["restore", "victim", "--name", "copy"]);
+        assert_eq!(code, "corrupt", "{message}");
+        assert!(message.contains("\"victim\" is damaged") && message.contains(file), "{message}");
+        flip_a_byte(&path);
+    }
+    let _ = lab.host_ctl(&["restore", "victim", "--name", "whole"]).ok();
+    lab.vm("whole").remove();
+    File::options().write(true).open(dir.join("memory")).unwrap().set_len(4096).unwrap();
     let (code, message) = error(&lab, &["restore", "victim", "--name", "copy"]);
     assert_eq!(code, "corrupt", "{message}");
     assert_eq!(lab.host_ctl(&["ps", "-a", "-q"]).ok().text(), "original\n");
@@ -211,13 +223,13 @@ fn a_disk_that_is_full_during_a_save_leaves_the_vm_running_and_no_snapshot() {
     vm.remove();
 }
 
-/// Waits until the VM's monitor has begun to save it.
+/// Waits until the VM's monitor has recorded `entry`.
 #[track_caller]
-fn wait_for_the_save(vm: &Vm<'_>) {
+fn wait_for_record(vm: &Vm<'_>, entry: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     let journal = vm.dir().join("journal");
-    while !fs::read_to_string(&journal).unwrap().contains("save-started") {
-        assert!(Instant::now() < deadline, "the save never began");
+    while !fs::read_to_string(&journal).is_ok_and(|records| records.contains(entry)) {
+        assert!(Instant::now() < deadline, "no {entry}");
         std::thread::yield_now();
     }
 }
@@ -228,7 +240,7 @@ fn whoever_is_killed_during_a_save_there_is_no_snapshot_and_the_vm_goes_on() {
     for victim in ["the monitor", "host-ctl"] {
         let vm = counter(&lab, "survivor");
         let mut saving = lab.command(&["snapshot", "survivor", "torn"]).spawn().unwrap();
-        wait_for_the_save(&vm);
+        wait_for_record(&vm, "save-started");
         match victim {
             "the monitor" => host_process::kill(host_process::monitor_of(&vm.dir()).expect("a monitor")),
             _ => host_process::kill(saving.id()),
@@ -244,6 +256,27 @@ fn whoever_is_killed_during_a_save_there_is_no_snapshot_and_the_vm_goes_on() {
         let _ = lab.host_ctl(&["snapshots", "rm", "torn"]).ok();
         vm.remove();
     }
+}
+
+#[test]
+fn a_restore_whose_monitor_and_command_are_killed_is_done_once_more_by_start() {
+    let Some(lab) = Lab::open() else { return };
+    counter(&lab, "original").follow_logs().until("3");
+    snapshot(&lab, "original", "three");
+    let copy = lab.vm("torn");
+    let mut restoring = lab.command(&["restore", "three", "--name", "torn"]).spawn().unwrap();
+    wait_for_record(&copy, "vmm-started");
+    // Without the command, which would clear the VM away.
+    host_process::kill(restoring.id());
+    host_process::kill(host_process::monitor_of(&copy.dir()).expect("a monitor"));
+    assert!(!restoring.wait().unwrap().success(), "it was killed too late");
+    // However far it had come: the memory is not lost, and the guest is somebody of its own.
+    let _ = lab.host_ctl(&["start", "torn"]).ok();
+    copy.wait("running");
+    assert_eq!(copy.events(), ["RESTORED", "AGENT-READY", "PROGRAM-START"]);
+    let reached = count(&copy.sh("cat /data/count"));
+    assert!(reached >= 3, "{reached}");
+    copy.follow_logs().until(&(reached + 2).to_string());
 }
 
 #[test]

@@ -15,13 +15,14 @@ use super::Task;
 use super::wire::{MAX_MESSAGE, Message, Ready, Request};
 use crate::boot::initramfs::{self, InitramfsError};
 use crate::boot::kernel;
+use crate::driver::qemu::memory::patience;
 use crate::snapshot;
 use crate::socket_path::ShortPath;
 use crate::vm::view::Liveness;
 use crate::vm::vm_dir::{VmDirError, name};
 use crate::vm::{Fold, Record, VmDir, VmView};
 
-/// How long a new monitor may take until its VMM answers.
+/// How long a new monitor may take until its VMM answers, besides what loading a memory takes.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long a monitor may take to answer a request. It answers before it carries it out.
@@ -99,11 +100,13 @@ pub enum ClientError {
 /// [`ClientError::Failed`] with the reason.
 pub async fn start(vm: &VmDir) -> Result<(), ClientError> {
     // Made here rather than in the monitor, which is to stay small. What is restored needs no initramfs.
-    let restored = vm.file(snapshot::name::RESTORE).exists();
+    let memory = vm.file(snapshot::name::RESTORE).join(snapshot::name::MEMORY).metadata();
+    let restored = memory.is_ok();
     let made = kernel::bootable(vm.spec()).map_err(InitramfsError::from);
     made.and_then(|_| if restored { Ok(()) } else { initramfs::shared(vm.spec()).map(drop) })
         .map_err(|error| ClientError::Failed { vm: vm.spec().name.clone(), reason: error.to_string() })?;
-    spawn(vm, Task::Boot).await.map(drop)
+    let loading = memory.map_or(Duration::ZERO, |memory| patience(memory.len()));
+    spawn(vm, Task::Boot, READY_DEADLINE + loading).await.map(drop)
 }
 
 /// Makes sure that a VM which runs has a monitor, and that the record of one which does not is complete. Costs two
@@ -114,13 +117,13 @@ pub async fn start(vm: &VmDir) -> Result<(), ClientError> {
 pub async fn ensure(vm: &VmDir) -> Result<(), ClientError> {
     let open = vm.fold()?.boot().is_some_and(|boot| !boot.is_closed());
     if open && !vm.has_monitor()? {
-        spawn(vm, Task::Adopt).await?;
+        spawn(vm, Task::Adopt, READY_DEADLINE).await?;
     }
     Ok(())
 }
 
-/// Starts a monitor and waits for its first words.
-async fn spawn(vm: &VmDir, task: Task) -> Result<Ready, ClientError> {
+/// Starts a monitor and waits for its first words, at most for `limit`.
+async fn spawn(vm: &VmDir, task: Task, limit: Duration) -> Result<Ready, ClientError> {
     let failed = |operation| move |source| io_error(vm, operation, source);
     let boot_dir = vm.file(name::BOOT);
     std::fs::create_dir_all(&boot_dir).map_err(failed("make its boot directory"))?;
@@ -141,7 +144,7 @@ async fn spawn(vm: &VmDir, task: Task) -> Result<Ready, ClientError> {
     let mut words = String::new();
     let mut reader =
         pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(failed("read its monitor"))?;
-    match timeout_at(Instant::now() + READY_DEADLINE, reader.read_to_string(&mut words)).await {
+    match timeout_at(Instant::now() + limit, reader.read_to_string(&mut words)).await {
         Ok(read) => read.map(drop).map_err(failed("read its monitor"))?,
         Err(_) => return Err(ClientError::Timeout { vm: vm.spec().name.clone(), what: "start" }),
     }

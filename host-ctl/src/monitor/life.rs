@@ -26,6 +26,9 @@ use crate::vm::{Entry, Fold, Journal, VmDir, store};
 /// How long to wait for the lock of a monitor that is about to end, or for a starting one to show what it does.
 const LOCK_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a VMM that was killed may take to be gone.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long the guest's last words may take to be read once the VMM is gone.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -39,7 +42,13 @@ pub(super) async fn live(vm_dir: &Path, task: Task) -> Result<(), MonitorError> 
     let mut ledger = Ledger::open(Path::new(name::JOURNAL))?;
     let open = ledger.fold().boot().filter(|boot| !boot.is_closed()).cloned();
     let found = match &open {
-        Some(boot) => vmm_of(&vm, ledger.fold(), boot)?,
+        Some(boot) => match vmm_of(&vm, ledger.fold(), boot)? {
+            Some(vmm) if restore::is_half_loaded(&vm, boot) => {
+                end(&vmm).await?;
+                None
+            }
+            found => found,
+        },
         None => None,
     };
     let watched = match (open, found, task) {
@@ -113,6 +122,17 @@ fn vmm_of(vm: &VmDir, fold: &Fold, boot: &Boot) -> Result<Option<ProcessHandle>,
     }
 }
 
+/// Ends a VMM that is of no use.
+async fn end(vmm: &ProcessHandle) -> Result<(), MonitorError> {
+    let in_proc = || MonitorError::io("end the VMM in", Path::new("/proc"));
+    vmm.kill().map_err(in_proc())?;
+    let ended = vmm.end().map_err(in_proc())?;
+    match timeout(END_DEADLINE, ended.readable()).await {
+        Ok(ended) => ended.map(drop).map_err(in_proc()),
+        Err(_) => Err(in_proc()(std::io::ErrorKind::TimedOut.into())),
+    }
+}
+
 /// The VMM ended while nobody watched: what it left is read, and the record closed.
 fn close_record(vm: &VmDir, ledger: &mut Ledger, boot: &Boot) -> Result<(), MonitorError> {
     if let Some(backend) = boot.backend
@@ -123,6 +143,10 @@ fn close_record(vm: &VmDir, ledger: &mut Ledger, boot: &Boot) -> Result<(), Moni
     }
     let mut entries: Vec<Entry> = recovered(vm, boot).into_iter().filter_map(event).collect();
     entries.push(match boot.vmm {
+        Some(_) if restore::is_half_loaded(vm, boot) => Entry::StartFailed {
+            reason: "the monitor was killed while it loaded the memory; start the VM to restore it once more"
+                .into(),
+        },
         Some(_) => Entry::VmmExited { status: "it ended while no monitor watched".into() },
         None => Entry::StartFailed { reason: "the monitor was killed before it had started the VMM".into() },
     });

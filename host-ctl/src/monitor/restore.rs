@@ -1,7 +1,8 @@
 //! A boot that begins with the memory of a snapshot, instead of the kernel.
 //!
 //! ```text
-//!  VMM without a guest ─► load the memory (its seal is checked beside that) ─► plug a vsock ─► go on
+//!  VMM without a guest ─► load the memory (every file's seal is checked beside that) ─► not due any more
+//!     ─► plug a vsock ─► go on
 //!     ─► agent: who this copy is ─► init: RESTORE, over its event stream ─► AGENT-READY, PROGRAM-START: Running
 //! ```
 
@@ -17,15 +18,17 @@ use super::error::MonitorError;
 use super::events::Identity;
 use super::files;
 use super::ledger::Ledger;
+use super::save;
 use super::start::{self, Running};
 use crate::assets;
 use crate::boot::{self, Host, Secrets};
 use crate::clock::{self, Stamp};
-use crate::driver::config::{Origin, VsockConfig};
+use crate::driver::config::Origin;
+use crate::driver::qemu::memory;
 use crate::driver::qemu::qmp::{Qmp, RunState};
-use crate::driver::qemu::{memory, vsock};
 use crate::log::OutputLog;
-use crate::snapshot::{Saved, Seal, SnapshotError, name as part, verify};
+use crate::snapshot::{Saved, Sealed, name as part};
+use crate::vm::fold::Boot;
 use crate::vm::vm_dir::name;
 use crate::vm::{Entry, VmDir};
 
@@ -34,7 +37,21 @@ const BEFORE: &str = "boot/before.json";
 
 /// Whether the VM's next boot is to be restored: it has something to begin with.
 pub(super) fn is_due(vm: &VmDir) -> bool {
-    vm.file(part::RESTORE).join(part::SEAL).exists()
+    vm.file(part::RESTORE).join(part::SEALS).exists()
+}
+
+/// Whether an earlier monitor did not live to load the memory of `boot`: that guest has never moved, and never will.
+pub(super) fn is_half_loaded(vm: &VmDir, boot: &Boot) -> bool {
+    boot.copy_of.is_some() && boot.restored.is_none() && is_due(vm)
+}
+
+/// Says for good that the guest is about to move. From then on its disks are its own, and loading its memory once more
+/// would be loading another guest's.
+fn is_due_no_more() -> Result<(), MonitorError> {
+    let dir = Path::new(part::RESTORE);
+    let seals = dir.join(part::SEALS);
+    std::fs::remove_file(&seals).map_err(MonitorError::io("remove", &seals))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(MonitorError::io("sync", dir))
 }
 
 /// Restores the guest. When a step fails, what had been started is ended and the record says why.
@@ -42,7 +59,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     let name = vm.spec().restored_from.clone().unwrap_or_default();
     let from = Path::new(part::RESTORE);
     let saved = Saved::read(&from.join(part::GUEST), &name)?;
-    let seal = read_seal(&from.join(part::SEAL))?;
+    let seals = read_seals(&from.join(part::SEALS))?;
     let secrets = Secrets::random().map_err(MonitorError::io("read", Path::new("/dev/urandom")))?;
     let mut spec = boot::guest::boot_spec(vm.spec(), &secrets);
     spec.mac_key = MacKey::new(&saved.boot.mac_key).of_copy(spec.boot_id);
@@ -57,12 +74,14 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     ledger.require(Entry::CopyOf { boot: saved.boot.boot_id })?;
     let started = async {
         let (vmm, backend, mut qmp) = start::start_processes(vm, ledger, &machine).await?;
-        load(&mut qmp, machine.vsock, &name, &from.join(part::MEMORY), seal).await?;
+        load(&mut qmp, &name, seals).await?;
+        is_due_no_more()?;
+        save::go_on(&mut qmp, machine.vsock).await.map_err(MonitorError::Vmm)?;
         Ok((vmm, backend, qmp))
     };
     match started.await {
         Ok((vmm, backend, qmp)) => {
-            // It is loaded, and a later boot starts anew.
+            // QEMU has read it; what cannot be removed goes with the VM.
             let _ = std::fs::remove_dir_all(from);
             Ok(Running {
                 vmm,
@@ -88,7 +107,7 @@ pub(super) fn before() -> Option<BootSpec> {
     BootSpec::from_json(&bytes).ok()
 }
 
-fn read_seal(path: &Path) -> Result<Seal, MonitorError> {
+fn read_seals(path: &Path) -> Result<Vec<Sealed>, MonitorError> {
     let bytes = std::fs::read(path).map_err(MonitorError::io("read", path))?;
     serde_json::from_slice(&bytes).map_err(|error| MonitorError::io("parse", path)(error.into()))
 }
@@ -105,26 +124,17 @@ fn prepare(vm: &VmDir, spec: &BootSpec, saved: &Saved) -> Result<(), MonitorErro
     Ok(OutputLog::begin_at(Path::new(super::tasks::OUTPUT_POSITION), saved.output())?)
 }
 
-/// Loads the memory. The guest moves only once every byte of it was found to be what was saved.
-async fn load(
-    qmp: &mut Qmp,
-    vsock: VsockConfig,
-    name: &str,
-    path: &Path,
-    seal: Seal,
-) -> Result<(), MonitorError> {
-    let file = File::open(path).map_err(MonitorError::io("open", path))?;
-    let checked = path.to_owned();
-    let check = spawn_blocking(move || verify(&checked, &seal));
-    let loaded = memory::load(qmp, file).await;
-    let verdict = check.await.map_err(|error| MonitorError::io("read", path)(error.into()))?;
-    if let Err(reason) = verdict.map_err(MonitorError::io("read", path))? {
-        let reason = format!("its memory: {reason}");
-        return Err(SnapshotError::Corrupt { name: name.to_owned(), reason }.into());
-    }
-    loaded.map_err(MonitorError::Vmm)?;
-    vsock::plug(qmp, vsock).await.map_err(MonitorError::Vmm)?;
-    memory::resume(qmp).await.map_err(MonitorError::Vmm)
+/// Loads the memory. The guest moves only once every byte of it and its disks was found to be what was saved.
+async fn load(qmp: &mut Qmp, snapshot: &str, seals: Vec<Sealed>) -> Result<(), MonitorError> {
+    let path = Path::new(part::RESTORE).join(part::MEMORY);
+    let file = File::open(&path).map_err(MonitorError::io("open", &path))?;
+    let length = file.metadata().map_err(MonitorError::io("look at", &path))?.len();
+    let name = snapshot.to_owned();
+    let check = spawn_blocking(move || seals.iter().try_for_each(|seal| seal.check(Path::new("."), &name)));
+    let loaded = memory::load(qmp, file, length).await;
+    // QEMU's word on a memory that is damaged is less than ours.
+    check.await.map_err(|error| MonitorError::io("read", &path)(error.into()))??;
+    loaded.map_err(MonitorError::Vmm)
 }
 
 /// What the copy is told, as of now.

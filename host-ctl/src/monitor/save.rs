@@ -44,6 +44,8 @@ pub(super) struct Job {
     pub(super) vsock: VsockConfig,
     pub(super) disks: Vec<DiskConfig>,
     pub(super) boot: BootSpec,
+    /// Bytes of the guest's memory.
+    pub(super) memory: u64,
 }
 
 /// Saves the guest. When this returns it goes on, saved or not.
@@ -56,13 +58,14 @@ pub(super) async fn run(job: Job, qmp: &mut Qmp) -> Result<Vec<Disk>, SaveFailur
     saved
 }
 
-/// Lets a guest go on whose save another monitor did not live to end.
+/// Lets a guest go on whose save, or restore, another monitor did not live to end.
 pub(super) async fn recover(qmp: &mut Qmp, vsock: VsockConfig) -> Result<(), QmpError> {
     memory::cancel(qmp).await?;
     go_on(qmp, vsock).await
 }
 
-async fn go_on(qmp: &mut Qmp, vsock: VsockConfig) -> Result<(), QmpError> {
+/// Gives the guest its vsock, and lets it move.
+pub(super) async fn go_on(qmp: &mut Qmp, vsock: VsockConfig) -> Result<(), QmpError> {
     // A guest without a vsock can still be stopped; one that stands still cannot.
     let plugged = vsock::plug(qmp, vsock).await;
     memory::resume(qmp).await?;
@@ -93,7 +96,7 @@ async fn write(
     // (`VSOCK_CLOSE_TIMEOUT` in its kernel), and a new backend gives its number to another.
     drop(connection);
     memory::pause(qmp).await.map_err(vmm)?;
-    match memory::save(qmp, file).await {
+    match memory::save(qmp, file, job.memory).await {
         Ok(()) => {}
         Err(error @ QmpError::Migration { .. }) if is_full(&path) => {
             return Err(failure(SaveFault::DiskFull, &error));

@@ -52,7 +52,7 @@ const VMM_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a VMM that was found running may take to take our control connection.
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long it may take to let a guest go on whose save was not ended.
+/// How long it may take to let a guest go on whose save or restore was not ended.
 const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A process that is ended when nobody takes it over.
@@ -125,7 +125,8 @@ pub(super) async fn adopt(vm: &VmDir, boot: &Boot, handle: ProcessHandle) -> Res
         qmp = connect(ADOPTION_DEADLINE) => qmp.ok(),
         () = vmm.ended() => None,
     };
-    if let (Some(qmp), Some(address), true) = (&mut qmp, &boot.vsock, boot.saving) {
+    let held = boot.saving || boot.copy_of.is_some() && boot.restored.is_none();
+    if let (Some(qmp), Some(address), true) = (&mut qmp, &boot.vsock, held) {
         // What is not mended here shows: the guest stays paused, or its agent cannot be reached.
         let _ = timeout(RECOVERY_DEADLINE, save::recover(qmp, vsock_of(address))).await;
     }

@@ -23,8 +23,8 @@ use super::vmm::{self, VmmCommand};
 use crate::agent::transport::Address;
 use crate::driver::config::VsockConfig;
 use crate::log::{LogError, OutputLog};
-use crate::vm::fold::Boot;
 use crate::snapshot::Obstacle;
+use crate::vm::fold::Boot;
 use crate::vm::vm_dir::name;
 use crate::vm::{VmDir, VmSpec};
 
@@ -137,7 +137,8 @@ impl Tasks {
         let Some(agent) = self.agent.clone() else { return Err(Obstacle::NoAgent.to_string()) };
         let vsock = vsock_of(&agent.address);
         let disks = crate::boot::machine::disks(spec);
-        let job = Job { draft, agent, vsock, disks, boot: self.boot.clone() };
+        let memory = u64::from(spec.memory_mib) << 20;
+        let job = Job { draft, agent, vsock, disks, boot: self.boot.clone(), memory };
         let told = self.vmm_commands.try_send(VmmCommand::Save(Box::new(job)));
         told.map_err(|_| "its VMM takes no commands".to_owned())
     }

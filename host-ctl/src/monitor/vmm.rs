@@ -86,6 +86,7 @@ async fn next_event(qmp: &mut Option<Qmp>) -> VmmEvent {
                 | QmpError::Closed
                 | QmpError::Protocol(_)
                 | QmpError::Migration { .. }
+                | QmpError::Unanswered { .. }
                 | QmpError::Timeout(_),
             ) => *qmp = None,
         }

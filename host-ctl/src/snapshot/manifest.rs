@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::platform::Platform;
-use super::seal::Seal;
+use super::seal::Sealed;
 use crate::vm::{VmId, VmSpec};
 
 /// The version of the document this build writes, and the only one it reads.
@@ -27,8 +27,8 @@ pub struct Manifest {
     pub created_at: String,
     /// Bytes of memory and disks, as files.
     pub size: u64,
-    /// The guest's memory.
-    pub memory: Seal,
+    /// Every other file in its directory, as it was saved.
+    pub files: Vec<Sealed>,
     /// The VM's disks.
     pub disks: Vec<Disk>,
     /// Files of the VM's own directory that belong to it.
@@ -59,16 +59,6 @@ pub struct Shared {
 pub struct Disk {
     /// Its serial.
     pub serial: String,
-    /// Its layers in `disks/`, the lowest first, with the bytes of each.
-    pub layers: Vec<Layer>,
-}
-
-/// One layer of a disk: an image that never changes any more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Layer {
-    /// Its file's name.
-    pub file: String,
-    /// Its length in bytes.
-    pub length: u64,
+    /// The files of its layers in `disks/`, the lowest first. None of them changes any more.
+    pub layers: Vec<String>,
 }

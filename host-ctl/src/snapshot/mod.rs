@@ -23,6 +23,7 @@ pub mod platform;
 pub mod restore;
 pub mod saved;
 mod seal;
+mod sparse;
 pub mod store;
 
 pub use error::SnapshotError;
@@ -30,7 +31,7 @@ pub use manifest::Manifest;
 pub use obstacle::Obstacle;
 pub use restore::{Identity, make};
 pub use saved::Saved;
-pub use seal::{Seal, verify};
+pub use seal::{Seal, Sealed};
 pub use store::{Snapshot, SnapshotDraft, Snapshots};
 
 /// Names inside a snapshot's directory, and inside the `restore/` of a VM that begins with it.
@@ -41,8 +42,8 @@ pub mod name {
     pub const MEMORY: &str = "memory";
     /// What was known of the guest.
     pub const GUEST: &str = "guest.json";
-    /// The memory's seal, in a VM's `restore/`.
-    pub const SEAL: &str = "memory.json";
+    /// In a VM's `restore/`: what the files it begins with were when they were saved. With it, the VM is to be restored.
+    pub const SEALS: &str = "seals.json";
     /// The disks.
     pub const DISKS: &str = "disks";
     /// Held by whoever works on a draft.

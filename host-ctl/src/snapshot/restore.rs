@@ -8,7 +8,7 @@ use std::path::Path;
 use firstlight_protocol::boot_spec::Mac;
 
 use super::platform::{Platform, stamp};
-use super::{Snapshot, SnapshotError, disks, name};
+use super::{Sealed, Snapshot, SnapshotError, disks, name};
 use crate::boot::machine;
 use crate::vm::lock::Lock;
 use crate::vm::spec::{NetworkSpec, UpperSpec, VmSpec};
@@ -50,19 +50,15 @@ pub async fn make(store: &Store, snapshot: &Snapshot, identity: Identity) -> Res
     for file in &manifest.linked {
         disks::link(&snapshot.dir().join(file), &draft.path().join(file))?;
     }
-    disks::give(&manifest.disks, &manifest.name, snapshot.dir(), draft.path()).await?;
+    disks::give(&manifest.disks, snapshot.dir(), draft.path()).await?;
     Ok(draft.commit(&spec)?)
 }
 
-/// The cheap half of looking for damage; the monitor reads the memory whole before the guest moves.
+/// The cheap half of looking for damage; the monitor reads every file whole before the guest moves.
 fn check_files(snapshot: &Snapshot) -> Result<(), SnapshotError> {
     let manifest = snapshot.manifest();
-    let corrupt = |reason: String| SnapshotError::Corrupt { name: manifest.name.clone(), reason };
-    let path = snapshot.dir().join(name::MEMORY);
-    let length = path.metadata().map_err(|error| corrupt(format!("memory: {error}")))?.len();
-    if length != manifest.memory.length {
-        let reason = format!("its memory has {length} bytes instead of {}", manifest.memory.length);
-        return Err(corrupt(reason));
+    for sealed in &manifest.files {
+        sealed.check_length(snapshot.dir(), &manifest.name)?;
     }
     for shared in &manifest.shared {
         let here = stamp(&shared.path)?;
@@ -80,10 +76,18 @@ fn give_memory(snapshot: &Snapshot, vm: &Path) -> Result<(), SnapshotError> {
     for file in [name::MEMORY, name::GUEST] {
         disks::link(&snapshot.dir().join(file), &into.join(file))?;
     }
-    let seal = into.join(name::SEAL);
-    let text = serde_json::to_vec(&snapshot.manifest().memory)
-        .map_err(|error| SnapshotError::io("encode", &seal)(error.into()))?;
-    fs::write(&seal, text).map_err(SnapshotError::io("write", &seal))
+    let seals: Vec<Sealed> = snapshot.manifest().files.iter().map(in_vm).collect();
+    let path = into.join(name::SEALS);
+    let text =
+        serde_json::to_vec(&seals).map_err(|error| SnapshotError::io("encode", &path)(error.into()))?;
+    fs::write(&path, text).map_err(SnapshotError::io("write", &path))
+}
+
+/// The same file in a VM that begins with it, relative to the VM's directory.
+fn in_vm(sealed: &Sealed) -> Sealed {
+    let begins = [name::MEMORY, name::GUEST].iter().any(|file| sealed.file == Path::new(file));
+    let file = if begins { Path::new(name::RESTORE).join(&sealed.file) } else { sealed.file.clone() };
+    Sealed { file, seal: sealed.seal.clone() }
 }
 
 fn spec(store: &Store, snapshot: &Snapshot, identity: &Identity) -> Result<VmSpec, SnapshotError> {

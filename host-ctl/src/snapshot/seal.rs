@@ -1,15 +1,20 @@
 //! Whether a file is the one that was saved.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use firstlight_protocol::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes read at a time.
-const CHUNK: usize = 1 << 18;
+use super::SnapshotError;
+use super::sparse::data;
+
+/// Bytes that are taken together. A block of zeros counts for nothing, so that a disk that is mostly holes costs what is
+/// in it, and is the same file wherever a file system made its holes.
+const BLOCK: u64 = 1 << 16;
 
 /// A file's length and contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +22,18 @@ const CHUNK: usize = 1 << 18;
 pub struct Seal {
     /// Its length in bytes.
     pub length: u64,
-    /// The SHA-256 of its contents.
-    pub sha256: String,
+    /// The SHA-256 of every 64 KiB block that is not all zeros, each after its number.
+    pub digest: String,
+}
+
+/// A file, and what it was when it was saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// The file, relative to the directory it belongs to.
+    pub file: PathBuf,
+    /// What it was.
+    pub seal: Seal,
 }
 
 impl Seal {
@@ -27,50 +42,124 @@ impl Seal {
     /// # Errors
     /// It cannot be read.
     pub fn of(path: &Path) -> io::Result<Seal> {
-        let mut file = File::open(path)?;
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
         let mut hash = Sha256::new();
-        let mut buffer = vec![0; CHUNK];
-        let mut length = 0;
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok(Seal { length, sha256: hex::encode(&hash.finalize()) });
+        let mut buffer = Vec::new();
+        let mut next = 0;
+        while let Some((start, end)) = data(&file, next * BLOCK, length)? {
+            for block in start / BLOCK..end.div_ceil(BLOCK) {
+                let at = block * BLOCK;
+                buffer.resize(usize::try_from(BLOCK.min(length - at)).unwrap_or_default(), 0);
+                file.read_exact_at(&mut buffer, at)?;
+                if buffer.iter().any(|byte| *byte != 0) {
+                    hash.update(block.to_le_bytes());
+                    hash.update(&buffer);
+                }
             }
-            hash.update(&buffer[..count]);
-            length += count as u64;
+            next = end.div_ceil(BLOCK);
         }
+        Ok(Seal { length, digest: hex::encode(&hash.finalize()) })
     }
 }
 
-/// Whether the file at `path` is what `seal` says; the length is looked at first, so that a truncated file costs nothing.
-///
-/// # Errors
-/// It cannot be read. What differs is an inner error, in words.
-pub fn verify(path: &Path, seal: &Seal) -> io::Result<Result<(), String>> {
-    let length = path.metadata()?.len();
-    if length != seal.length {
-        return Ok(Err(format!("it has {length} bytes instead of {}", seal.length)));
+impl Sealed {
+    /// Seals `file` in `dir`.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn of(dir: &Path, file: &Path) -> Result<Sealed, SnapshotError> {
+        let path = dir.join(file);
+        let seal = Seal::of(&path).map_err(SnapshotError::io("read", &path))?;
+        Ok(Sealed { file: file.to_owned(), seal })
     }
-    let differs = Seal::of(path)? != *seal;
-    Ok(if differs { Err("its contents have changed".into()) } else { Ok(()) })
+
+    /// Whether the file in `dir` is as long as it was. That costs nothing, and finds what was cut short.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`], which names the snapshot and the file.
+    pub fn check_length(&self, dir: &Path, snapshot: &str) -> Result<(), SnapshotError> {
+        match dir.join(&self.file).metadata() {
+            Ok(metadata) if metadata.len() == self.seal.length => Ok(()),
+            Ok(metadata) => {
+                let reason = format!("it has {} bytes instead of {}", metadata.len(), self.seal.length);
+                Err(self.corrupt(snapshot, &reason))
+            }
+            Err(error) => Err(self.corrupt(snapshot, &error.to_string())),
+        }
+    }
+
+    /// Whether the file in `dir` is what it was, to the last byte.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`], which names the snapshot and the file; [`SnapshotError::Io`] when it cannot be read.
+    pub fn check(&self, dir: &Path, snapshot: &str) -> Result<(), SnapshotError> {
+        self.check_length(dir, snapshot)?;
+        if Sealed::of(dir, &self.file)? == *self {
+            return Ok(());
+        }
+        Err(self.corrupt(snapshot, "its contents have changed"))
+    }
+
+    fn corrupt(&self, snapshot: &str, reason: &str) -> SnapshotError {
+        let reason = format!("{}: {reason}", self.file.display());
+        SnapshotError::Corrupt { name: snapshot.to_owned(), reason }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_byte_that_changed_or_is_missing_is_seen() {
+    const LENGTH: usize = 3 * BLOCK as usize + 1;
+
+    fn sealed(bytes: &[u8]) -> (tempfile::TempDir, Sealed) {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("memory"), bytes).unwrap();
+        let sealed = Sealed::of(dir.path(), Path::new("memory")).unwrap();
+        (dir, sealed)
+    }
+
+    #[test]
+    fn a_byte_that_changed_is_seen_wherever_it_is() {
+        let (dir, sealed) = sealed(&[7; LENGTH]);
+        sealed.check(dir.path(), "golden").unwrap();
+        for at in [0, BLOCK as usize, LENGTH - 1] {
+            let mut bytes = vec![7; LENGTH];
+            bytes[at] = 8;
+            std::fs::write(dir.path().join("memory"), &bytes).unwrap();
+            let error = sealed.check(dir.path(), "golden").unwrap_err().to_string();
+            assert!(error.contains("\"golden\" is damaged: memory: its contents have changed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_or_is_gone_is_seen_by_its_length() {
+        let (dir, sealed) = sealed(&[7; LENGTH]);
+        std::fs::write(dir.path().join("memory"), [7]).unwrap();
+        let error = sealed.check_length(dir.path(), "golden").unwrap_err().to_string();
+        assert!(error.contains("memory: it has 1 bytes instead of"), "{error}");
+        std::fs::remove_file(dir.path().join("memory")).unwrap();
+        assert!(matches!(sealed.check_length(dir.path(), "golden"), Err(SnapshotError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn data_that_moved_or_became_zeros_is_seen_and_a_hole_is_as_good_as_zeros() {
+        let mut bytes = vec![0; LENGTH];
+        bytes[BLOCK as usize] = 1;
+        let (dir, sealed) = sealed(&bytes);
         let path = dir.path().join("memory");
-        std::fs::write(&path, vec![7; CHUNK + 1]).unwrap();
-        let seal = Seal::of(&path).unwrap();
-        assert_eq!(verify(&path, &seal).unwrap(), Ok(()));
-        let mut bytes = vec![7; CHUNK + 1];
-        bytes[CHUNK] = 8;
-        std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(verify(&path, &seal).unwrap(), Err("its contents have changed".into()));
-        std::fs::write(&path, [7]).unwrap();
-        assert!(verify(&path, &seal).unwrap().unwrap_err().contains("1 bytes instead of"));
+        for other in [vec![0; LENGTH], {
+            let mut moved = vec![0; LENGTH];
+            moved[2 * BLOCK as usize] = 1;
+            moved
+        }] {
+            std::fs::write(&path, other).unwrap();
+            assert!(sealed.check(dir.path(), "golden").is_err());
+        }
+        let sparse = File::create(&path).unwrap();
+        sparse.set_len(LENGTH as u64).unwrap();
+        sparse.write_all_at(&[1], BLOCK).unwrap();
+        sealed.check(dir.path(), "golden").unwrap();
     }
 }

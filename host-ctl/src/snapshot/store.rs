@@ -10,7 +10,7 @@ use firstlight_protocol::hex;
 use super::disks::link;
 use super::manifest::{Disk, Manifest, Shared, VERSION};
 use super::platform::{Platform, stamp};
-use super::{Saved, Seal, SnapshotError, name};
+use super::{Saved, Sealed, SnapshotError, name};
 use crate::clock::{Stamp, rfc3339};
 use crate::vm::id::is_name;
 use crate::vm::lock::Lock;
@@ -194,19 +194,18 @@ impl SnapshotDraft {
         disks: Vec<Disk>,
         platform: Platform,
     ) -> Result<Manifest, SnapshotError> {
-        let memory = self.dir.join(name::MEMORY);
-        let memory = Seal::of(&memory).map_err(SnapshotError::io("read", &memory))?;
-        let written = disks.iter().flat_map(|disk| &disk.layers).map(|layer| layer.length).sum::<u64>();
+        let linked = self.link_own_files(vm)?;
+        let files = self.seal(&disks, &linked)?;
         let manifest = Manifest {
             version: VERSION,
             name: self.name.clone(),
             vm: vm.spec().name.clone(),
             vm_id: vm.spec().id,
             created_at: rfc3339(Stamp::now().wall_ns),
-            size: memory.length + written,
-            memory,
+            size: files.iter().map(|sealed| sealed.seal.length).sum(),
+            files,
             disks,
-            linked: self.link_own_files(vm)?,
+            linked,
             shared: shared(vm)?,
             platform,
             spec: vm.spec().clone(),
@@ -228,6 +227,18 @@ impl SnapshotDraft {
         let parent = self.target.parent().unwrap_or(&self.target);
         File::open(parent).and_then(|dir| dir.sync_all()).map_err(SnapshotError::io("sync", parent))?;
         Ok(manifest)
+    }
+
+    /// What the files are now: the guest goes on meanwhile, and never sees them again.
+    fn seal(&self, disks: &[Disk], linked: &[PathBuf]) -> Result<Vec<Sealed>, SnapshotError> {
+        let layers =
+            disks.iter().flat_map(|disk| &disk.layers).map(|layer| Path::new(name::DISKS).join(layer));
+        let own = [name::MEMORY, name::GUEST].map(PathBuf::from);
+        own.into_iter()
+            .chain(layers)
+            .chain(linked.iter().cloned())
+            .map(|file| Sealed::of(&self.dir, &file))
+            .collect()
     }
 
     /// A root that was made for the VM is in its directory, and goes with it.

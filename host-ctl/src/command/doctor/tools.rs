@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use firstlight_host_ctl::assets::{self, Environment, Wanted};
+use firstlight_host_ctl::snapshot::disks::QEMU_IMG;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -25,6 +26,8 @@ pub(super) async fn check(environment: &Environment) -> Vec<Finding> {
     let erofs = Path::new("mkfs.erofs");
     let mend = "install erofs-utils; --rootfs then takes directories and tar archives too";
     findings.push(version("mkfs.erofs", erofs, mend).await.optional());
+    let mend = "install qemu-utils; VMs with disks that are written to can then be restored from snapshots";
+    findings.push(version("qemu-img", Path::new(QEMU_IMG), mend).await.optional());
     findings
 }
 

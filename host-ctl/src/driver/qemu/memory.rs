@@ -6,6 +6,7 @@
 use std::fs::File;
 
 use serde_json::{Value, json};
+use tokio::time::{Duration, timeout};
 
 use super::qmp::{Qmp, QmpError};
 
@@ -14,6 +15,16 @@ const DESCRIPTOR: &str = "memory";
 
 /// Bytes a second that a save may write: as many as the disk takes.
 const BANDWIDTH: u64 = 1 << 40;
+
+/// How long QEMU may take to give up a save.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long moving `bytes` of memory may take before it counts as stuck: half a minute on a busy host, and besides that
+/// 32 MiB a second, which every disk does.
+#[must_use]
+pub fn patience(bytes: u64) -> Duration {
+    Duration::from_secs(30 + (bytes >> 25))
+}
 
 /// Holds the guest still.
 ///
@@ -34,29 +45,38 @@ pub async fn resume(qmp: &mut Qmp) -> Result<(), QmpError> {
     Ok(())
 }
 
-/// Writes everything the paused guest consists of, but for its disks.
+/// Writes everything the paused guest consists of, but for its disks: at most `bytes` of memory.
 ///
 /// # Errors
-/// [`QmpError::Migration`] when not all could be written.
-pub async fn save(qmp: &mut Qmp, file: File) -> Result<(), QmpError> {
+/// [`QmpError::Migration`] when not all could be written, [`QmpError::Timeout`] when that takes longer than
+/// [`patience`]; QEMU has given it up then.
+pub async fn save(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError> {
     tell_of_migrations(qmp).await?;
     qmp.execute("migrate-set-parameters", json!({ "max-bandwidth": BANDWIDTH })).await?;
     qmp.give(&file, DESCRIPTOR).await?;
     drop(file);
     qmp.execute("migrate", json!({ "uri": format!("fd:{DESCRIPTOR}") })).await?;
-    migrated(qmp).await
+    match timeout(patience(bytes), migrated(qmp)).await {
+        Ok(saved) => saved,
+        Err(_) => {
+            cancel(qmp).await?;
+            Err(QmpError::Timeout("write the guest's memory"))
+        }
+    }
 }
 
-/// Makes the guest what it was when it was saved. It stays paused.
+/// Makes the guest what it was when its memory was saved in `file`, `bytes` long. It stays paused.
 ///
 /// # Errors
-/// [`QmpError::Migration`] when the file is not what a machine like this one has saved.
-pub async fn load(qmp: &mut Qmp, file: File) -> Result<(), QmpError> {
+/// [`QmpError::Migration`] when the file is not what a machine like this one has saved, [`QmpError::Timeout`] when that
+/// takes longer than [`patience`].
+pub async fn load(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError> {
     tell_of_migrations(qmp).await?;
     qmp.give(&file, DESCRIPTOR).await?;
     drop(file);
     qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{DESCRIPTOR}") })).await?;
-    migrated(qmp).await
+    let loaded = timeout(patience(bytes), migrated(qmp)).await;
+    loaded.unwrap_or(Err(QmpError::Timeout("read the guest's memory")))
 }
 
 /// Gives up a save that another monitor has begun, if it is still under way.
@@ -69,16 +89,19 @@ pub async fn cancel(qmp: &mut Qmp) -> Result<(), QmpError> {
     let status = migration.get("status").and_then(Value::as_str);
     if matches!(status, Some("setup" | "active" | "device" | "pre-switchover" | "cancelling")) {
         qmp.execute("migrate_cancel", json!({})).await?;
-        // However it ends, it has.
-        match migrated(qmp).await {
-            Ok(()) | Err(QmpError::Migration { .. }) => {}
-            Err(error) => return Err(error),
+        match timeout(CANCEL_DEADLINE, migrated(qmp)).await {
+            // However it ends, it has.
+            Ok(Ok(()) | Err(QmpError::Migration { .. })) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(QmpError::Timeout("give up a save")),
         }
     }
     Ok(())
 }
 
+/// Has QEMU tell how a migration goes. What it has told of an earlier one says nothing of the next.
 async fn tell_of_migrations(qmp: &mut Qmp) -> Result<(), QmpError> {
+    qmp.forget(&["MIGRATION"]);
     let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
     qmp.execute("migrate-set-capabilities", events).await.map(drop)
 }
@@ -96,4 +119,74 @@ async fn migrated(qmp: &mut Qmp) -> Result<(), QmpError> {
     let migration = qmp.execute("query-migrate", json!({})).await?;
     let reason = migration.get("error-desc").and_then(Value::as_str);
     Err(QmpError::Migration { reason: reason.unwrap_or("QEMU does not say why").to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::qemu::fake::{GREETING, heard_by, qemu};
+
+    const DONE: &str = "{\"return\":{},\"id\":1}\n";
+
+    fn file() -> File {
+        tempfile::tempfile().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_save_that_never_ends_is_given_up() {
+        const SCRIPT: &[&str] = &[
+            GREETING,
+            DONE,
+            "{\"return\":{},\"id\":2}\n",
+            "{\"return\":{},\"id\":3}\n",
+            "{\"return\":{},\"id\":4}\n",
+            "{\"return\":{},\"id\":5}\n",
+            "{\"return\":{},\"id\":6}\n",
+            "{\"return\":{\"status\":\"active\"},\"id\":7}\n",
+            "{\"event\":\"MIGRATION\",\"data\":{\"status\":\"cancelled\"}}\n{\"return\":{},\"id\":8}\n",
+            "{\"return\":{},\"id\":9}\n",
+        ];
+        let (mut qmp, mut heard) = heard_by(SCRIPT).await;
+        let error = save(&mut qmp, file(), 1 << 20).await.unwrap_err();
+        assert!(matches!(error, QmpError::Timeout("write the guest's memory")), "{error}");
+        let mut commands = Vec::new();
+        while let Ok(line) = heard.try_recv() {
+            commands.push(line);
+        }
+        assert!(commands.iter().any(|line| line.contains("migrate_cancel")), "{commands:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_load_that_never_ends_fails() {
+        const SCRIPT: &[&str] = &[
+            GREETING,
+            DONE,
+            "{\"return\":{},\"id\":2}\n",
+            "{\"return\":{},\"id\":3}\n",
+            "{\"return\":{},\"id\":4}\n",
+        ];
+        let error = load(&mut qemu(SCRIPT).await, file(), 1 << 20).await.unwrap_err();
+        assert!(matches!(error, QmpError::Timeout("read the guest's memory")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_earlier_save_is_not_taken_for_that_of_the_next() {
+        const SCRIPT: &[&str] = &[
+            GREETING,
+            "{\"event\":\"MIGRATION\",\"data\":{\"status\":\"completed\"}}\n{\"return\":{},\"id\":1}\n",
+            "{\"return\":{},\"id\":2}\n",
+            "{\"return\":{},\"id\":3}\n",
+            "{\"return\":{},\"id\":4}\n",
+            "{\"return\":{},\"id\":5}\n{\"event\":\"MIGRATION\",\"data\":{\"status\":\"failed\"}}\n",
+            "{\"return\":{\"error-desc\":\"no room\"},\"id\":6}\n",
+        ];
+        let error = save(&mut qemu(SCRIPT).await, file(), 1 << 20).await.unwrap_err();
+        assert!(matches!(error, QmpError::Migration { .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_is_never_answered_is_named() {
+        let error = pause(&mut qemu(&[GREETING, DONE]).await).await.unwrap_err();
+        assert!(error.to_string().contains("did not answer \"stop\""), "{error}");
+    }
 }

@@ -1,6 +1,8 @@
 //! QEMU, by its system emulator for x86-64.
 
 mod args;
+#[cfg(test)]
+mod fake;
 pub mod memory;
 pub mod qmp;
 pub mod vsock;

@@ -14,11 +14,15 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Duration, timeout};
 
 use crate::driver::VmmEvent;
 
 /// The longest line taken, in bytes. What we ask for has answers of a few hundred.
 const MAX_LINE: usize = 1 << 20;
+
+/// How long QEMU may take to answer a command. It does at once, unless its main loop waits for a disk.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// QEMU's control connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,12 @@ pub enum QmpError {
     Migration {
         /// Why, in QEMU's words.
         reason: String,
+    },
+    /// QEMU took a command and said nothing to it.
+    #[error("QEMU did not answer {command:?} within {} s", ANSWER_DEADLINE.as_secs())]
+    Unanswered {
+        /// The command.
+        command: &'static str,
     },
     /// A deadline passed.
     #[error("timed out waiting for QEMU to {0}")]
@@ -244,6 +254,11 @@ impl Qmp {
     }
 
     async fn answer(&mut self, command: &'static str, wanted: u64) -> Result<Value, QmpError> {
+        let answered = timeout(ANSWER_DEADLINE, self.answer_to(command, wanted)).await;
+        answered.unwrap_or(Err(QmpError::Unanswered { command }))
+    }
+
+    async fn answer_to(&mut self, command: &'static str, wanted: u64) -> Result<Value, QmpError> {
         loop {
             match self.read_message().await? {
                 Said::Event(event) => self.waiting.push_back(event),
@@ -286,29 +301,8 @@ impl Qmp {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UnixListener;
-
     use super::*;
-
-    /// Plays QEMU: answers each line it reads with the next of `script`.
-    async fn qemu(script: &'static [&'static str]) -> Qmp {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("qmp");
-        let listener = UnixListener::bind(&path).unwrap();
-        let serve = async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            let (reader, mut writer) = stream.into_split();
-            let mut lines = BufReader::new(reader).lines();
-            for answer in script {
-                writer.write_all(answer.as_bytes()).await.unwrap();
-                let _ = lines.next_line().await;
-            }
-        };
-        tokio::spawn(serve);
-        Qmp::connect(&path).await.unwrap()
-    }
-
-    const GREETING: &str = "{\"QMP\":{\"version\":{}}}\n";
+    use crate::driver::qemu::fake::{GREETING, qemu};
 
     #[tokio::test]
     async fn events_between_answers_do_not_disturb_them() {
