@@ -35,7 +35,9 @@ impl From<ClientError> for Failure {
         let message = error.to_string();
         match error {
             ClientError::Failed { vm, .. } => Failure::failed(message).of_vm(vm),
-            ClientError::Damaged { vm, .. } => Failure::new(Code::Corrupt, message).of_vm(vm),
+            ClientError::Damaged { vm, .. } => Failure::new(Code::Corrupt, message)
+                .of_vm(vm)
+                .hint("remove the snapshot with `host-ctl snapshots rm`, and take it anew"),
             ClientError::Refused { vm, .. } => Failure::new(Code::WrongState, message).of_vm(vm),
             ClientError::Died { vm, .. }
             | ClientError::Protocol { vm, .. }

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use firstlight_host_ctl::pool::vms::LABEL;
 use firstlight_host_ctl::snapshot::{self, Identity, Snapshots};
+use firstlight_host_ctl::vm::id::hostname;
 use firstlight_host_ctl::vm::{Store, VmId};
 
-use super::run::{Unstarted, Until, background, hostname, network_of};
+use super::run::{Unstarted, Until, background, network_of};
 use crate::cli::resolved::Context;
 use crate::cli::value::duration;
 use crate::cli::value::environment::{self, Variable};
@@ -54,6 +56,15 @@ impl Restore {
             hostname: hostname(&name),
             network: self.net.as_ref().map(|net| network_of(net, id)).transpose()?,
             environment: environment.into_iter().collect(),
+            // A copy of a pool's VM is not the pool's.
+            labels: snapshot
+                .manifest()
+                .spec
+                .labels
+                .clone()
+                .into_iter()
+                .filter(|(key, _)| key != LABEL)
+                .collect(),
             name,
             id,
         };

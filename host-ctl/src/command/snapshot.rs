@@ -2,15 +2,10 @@
 
 use clap::Args;
 use firstlight_host_ctl::monitor::client::Connection;
-use firstlight_host_ctl::monitor::wire::Request;
 use firstlight_host_ctl::operation::Operation;
-use firstlight_host_ctl::snapshot::manifest::{Disk, Manifest};
-use firstlight_host_ctl::snapshot::platform::Platform;
-use firstlight_host_ctl::snapshot::{Obstacle, SnapshotDraft, SnapshotError, Snapshots};
+use firstlight_host_ctl::snapshot::{Manifest, SnapshotError, Snapshots, TakeError, take};
+use firstlight_host_ctl::vm::Store;
 use firstlight_host_ctl::vm::record::{SaveFailure, SaveFault};
-use firstlight_host_ctl::vm::{Entry, Store, VmDir};
-
-use firstlight_host_ctl::monitor::client::Update;
 
 use super::explain::require;
 use crate::cli::resolved::Context;
@@ -38,43 +33,27 @@ impl Snapshot {
         let mut connection = Connection::open(&vm).await?;
         connection.subscribe().await?;
         require(Operation::Snapshot, &connection.view())?;
-        require_savable(&vm)?;
-        let platform = Platform::of(vm.spec()).await?;
-        let draft = Snapshots::open(&store)?.draft(&self.snapshot)?;
-        let disks = save(&vm, &mut connection, &draft).await?;
-        let manifest = draft
-            .commit(&vm, disks, platform)
-            .map_err(|error| Failure::from(error).of_vm(&vm.spec().name))?;
-        say(&manifest, context)
+        let taken = take(&vm, &Snapshots::open(&store)?, &self.snapshot).await;
+        say(&taken.map_err(|error| untaken(error, &vm.spec().name))?, context)
     }
 }
 
-fn require_savable(vm: &VmDir) -> Result<(), Failure> {
-    let Some(obstacle) = Obstacle::of(vm.spec()) else { return Ok(()) };
-    let name = &vm.spec().name;
-    let failure = Failure::new(Code::WrongState, format!("{name} cannot be saved: {obstacle}"));
-    Err(failure.of_vm(name).hint(obstacle.hint()))
-}
-
-/// Asks the monitor for it and waits for what becomes of it.
-async fn save(vm: &VmDir, connection: &mut Connection, draft: &SnapshotDraft) -> Result<Vec<Disk>, Failure> {
-    connection.request(&Request::Snapshot { draft: draft.dir().to_owned() }).await?;
-    let name = &vm.spec().name;
-    loop {
-        match connection.next().await? {
-            Update::Record { record, .. } => {
-                if let Entry::SaveEnded { failure, disks } = record.entry {
-                    return failure.map_or(Ok(disks), |failure| Err(failed(&failure, name)));
-                }
-            }
-            Update::Output | Update::Persisted => {}
-            Update::End => {
-                let message = format!("{name} was not saved: its monitor ended, or the VM did");
-                let hint = format!("see whether it still runs: host-ctl inspect {name}");
-                return Err(Failure::new(Code::Unreachable, message).of_vm(name).hint(hint));
-            }
+fn untaken(error: TakeError, name: &str) -> Failure {
+    let failure = match error {
+        TakeError::Obstacle(obstacle) => {
+            Failure::new(Code::WrongState, format!("{name} cannot be saved: {obstacle}"))
+                .hint(obstacle.hint())
         }
-    }
+        TakeError::Failed(failure) => failed(&failure, name),
+        TakeError::Ended => {
+            let message = format!("{name} was not saved: its monitor ended, or the VM did");
+            let hint = format!("see whether it still runs: host-ctl inspect {name}");
+            Failure::new(Code::Unreachable, message).hint(hint)
+        }
+        TakeError::Monitor(error) => return error.into(),
+        TakeError::Snapshot(error) => error.into(),
+    };
+    failure.of_vm(name)
 }
 
 fn failed(failure: &SaveFailure, vm: &str) -> Failure {
@@ -88,7 +67,7 @@ fn failed(failure: &SaveFailure, vm: &str) -> Failure {
         SaveFault::File => (Code::Failed, "host-ctl doctor checks the state directory"),
         SaveFault::Interrupted => (Code::Failed, "try again"),
     };
-    Failure::new(code, message).of_vm(vm).hint(hint)
+    Failure::new(code, message).hint(hint)
 }
 
 fn say(manifest: &Manifest, context: &Context) -> Result<(), Failure> {
@@ -106,14 +85,17 @@ impl From<SnapshotError> for Failure {
             SnapshotError::NameTaken { .. } => Failure::new(Code::NameTaken, message),
             SnapshotError::NotFound { .. } => Failure::new(Code::NoSuchVm, message),
             SnapshotError::BadName { .. } | SnapshotError::Network(_) => Failure::usage(message),
-            SnapshotError::Corrupt { .. } => Failure::new(Code::Corrupt, message),
+            SnapshotError::Corrupt { name, .. } => Failure::new(Code::Corrupt, message)
+                .hint(format!("remove it with `host-ctl snapshots rm {name}`, and take it anew")),
             SnapshotError::Mismatch { .. } => Failure::new(Code::Mismatch, message),
             SnapshotError::Io { source, .. }
                 if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
             {
                 Failure::new(Code::DiskFull, message)
             }
-            SnapshotError::Overlay { .. } | SnapshotError::Io { .. } => Failure::failed(message),
+            SnapshotError::Overlay { .. } | SnapshotError::Interrupted | SnapshotError::Io { .. } => {
+                Failure::failed(message)
+            }
             SnapshotError::Store(error) => error.into(),
         }
     }

@@ -12,11 +12,12 @@ use tokio::time::{Duration, Instant};
 use super::events::{Identity, authentic};
 use super::input::Input;
 use super::restore;
+use super::road::Road;
 use crate::agent::transport::Address;
 use crate::agent::{Connection, Error, ThawRequest, Unary};
 use crate::backoff::{Attempt, jitter, retry};
 use crate::snapshot::saved::TimedStep;
-use crate::vm::record::Source;
+use crate::vm::record::{SaveFailure, Source};
 
 /// How long the agent may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ const RESTORE_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) struct Agent {
     pub(super) address: Address,
     pub(super) token: Secret,
+    /// To be travelled before the address is dialled.
+    pub(super) road: Road,
 }
 
 /// Asks for the boot's events from `from_seq` on and passes them on. They are of use to a monitor that has lost its own;
@@ -39,6 +42,7 @@ pub(super) struct Agent {
 pub(super) async fn recall(agent: Agent, from_seq: u64, identity: Identity, inputs: mpsc::Sender<Input>) {
     let deadline = Instant::now() + DEADLINE;
     let ask = async {
+        agent.road.travel().await;
         let mut connection = Connection::open(&agent.address, &agent.token, deadline).await?;
         connection.request(&EventsRequest { from_seq }, deadline).await
     };
@@ -52,6 +56,7 @@ pub(super) async fn recall(agent: Agent, from_seq: u64, identity: Identity, inpu
 
 /// Lets a guest that was held still for a save go on. When it cannot be asked, its watchdog does the same.
 pub(super) async fn thaw(agent: Agent) {
+    agent.road.travel().await;
     let deadline = Instant::now() + DEADLINE;
     let thawed =
         retry(deadline, jitter, async || match ask(&agent.address, &agent.token, ThawRequest).await {
@@ -61,8 +66,15 @@ pub(super) async fn thaw(agent: Agent) {
     let _ = thawed.await;
 }
 
+/// Lets a guest go on whose save another monitor did not live to end, and says so.
+pub(super) async fn end_save(agent: Agent, failure: SaveFailure, inputs: mpsc::Sender<Input>) {
+    thaw(agent).await;
+    let _ = inputs.send(Input::Saved(Err(failure))).await;
+}
+
 /// Tells a copy who it is, until it has heard.
 pub(super) async fn restore(agent: Agent, now: BootSpec, before: BootSpec, inputs: mpsc::Sender<Input>) {
+    agent.road.travel().await;
     let deadline = Instant::now() + RESTORE_DEADLINE;
     let told = retry(deadline, jitter, async || match try_restore(&agent, &now, &before).await {
         Ok(steps) => Attempt::Done(Ok(steps)),
@@ -100,6 +112,7 @@ async fn ask<R: Unary>(address: &Address, token: &Secret, request: R) -> Result<
 
 /// Asks the agent to end the VM in order. When it cannot, the stop's deadline passes.
 pub(super) async fn shut_down(agent: Agent, grace_ms: u32) {
+    agent.road.travel().await;
     let deadline = Instant::now() + DEADLINE;
     if let Ok(mut connection) = Connection::open(&agent.address, &agent.token, deadline).await {
         let _ = connection.request(&ShutdownRequest { grace_ms: Some(grace_ms) }, deadline).await;

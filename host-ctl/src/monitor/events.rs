@@ -16,6 +16,7 @@ use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener};
 
 use super::closing::Closing;
 use super::input::Input;
+use super::road::Road;
 use crate::agent::transport::Stream;
 use crate::vm::record::Source;
 
@@ -86,6 +87,7 @@ impl Listener {
 pub(super) async fn listen(
     mut listener: Listener,
     identity: Identity,
+    road: Road,
     inputs: mpsc::Sender<Input>,
     mut closing: Closing,
 ) {
@@ -95,6 +97,7 @@ pub(super) async fn listen(
         tokio::select! {
             accepted = listener.accept(), if streams.len() < MAX_STREAMS => {
                 if let Ok(Some(stream)) = accepted {
+                    road.open();
                     streams.spawn(hear(stream, next_id, identity.clone(), inputs.clone()));
                     next_id += 1;
                 }
@@ -185,7 +188,7 @@ mod tests {
         let close = Close::new();
         let closing = close.closing();
         let identity = Identity { boot: BOOT, key: MacKey::new(&Secret([7; 32])), before: None };
-        let task = tokio::spawn(listen(listener, identity, sender, closing));
+        let task = tokio::spawn(listen(listener, identity, Road::new(), sender, closing));
         Lab { _dir: dir, path, inputs, close, task }
     }
 

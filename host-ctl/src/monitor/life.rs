@@ -53,7 +53,7 @@ pub(super) async fn live(vm_dir: &Path, task: Task) -> Result<(), MonitorError> 
     };
     let watched = match (open, found, task) {
         (Some(boot), Some(handle), _) => {
-            let running = start::adopt(&vm, &boot, handle).await?;
+            let running = start::adopt(&vm, &mut ledger, &boot, handle).await?;
             watch_over(&vm, &mut ledger, running, Some(&boot)).await
         }
         (open, _, task) => {

@@ -28,6 +28,7 @@ mod life;
 mod owner;
 mod program_output;
 mod restore;
+mod road;
 mod save;
 mod serial;
 mod server;

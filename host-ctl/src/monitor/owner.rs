@@ -72,8 +72,7 @@ impl<'a> Owner<'a> {
         self.take(said.collect());
         if self.is_saving() {
             let reason = "the monitor was killed while it saved the VM".to_owned();
-            self.saved(Err(SaveFailure { kind: SaveFault::Interrupted, reason }));
-            self.tasks.thaw();
+            self.tasks.end_save(SaveFailure { kind: SaveFault::Interrupted, reason });
         }
         match run_state {
             Some(RunState::Off) => self.take_other(Input::Vmm(VmmEvent::GuestOff)),

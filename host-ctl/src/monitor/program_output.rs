@@ -73,6 +73,7 @@ async fn stream(agent: &Agent, log: &mut OutputLog, inputs: &mpsc::Sender<Input>
 }
 
 async fn try_stream(agent: &Agent, log: &mut OutputLog, inputs: &mpsc::Sender<Input>) -> Result<End, Error> {
+    agent.road.travel().await;
     let mut connection =
         Connection::open(&agent.address, &agent.token, Instant::now() + OPEN_DEADLINE).await?;
     let id = connection.fresh_id();

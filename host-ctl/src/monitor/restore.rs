@@ -92,6 +92,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
                 spec,
                 vsock: Some(start::address(machine.vsock)),
                 before: Some(saved.boot),
+                replugged: true,
             })
         }
         Err(error) => {

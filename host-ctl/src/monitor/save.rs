@@ -18,7 +18,7 @@ use super::agent_calls::{self, Agent};
 use super::files;
 use crate::agent::{Connection, Error};
 use crate::driver::config::{DiskConfig, VsockConfig};
-use crate::driver::qemu::qmp::{Qmp, QmpError};
+use crate::driver::qemu::qmp::{Qmp, QmpError, RunState};
 use crate::driver::qemu::{memory, vsock};
 use crate::snapshot::manifest::Disk;
 use crate::snapshot::saved::TimedStep;
@@ -34,6 +34,9 @@ const WATCHDOG: Duration = Duration::from_secs(30);
 
 /// How long the guest may take to get ready: to drain, and to write what its file systems have not yet.
 const PREPARE_DEADLINE: Duration = Duration::from_secs(25);
+
+/// How often a guest is let go on that another monitor held, until it does.
+const RECOVERY_ATTEMPTS: u32 = 3;
 
 /// What is to be saved, and where.
 #[derive(Debug)]
@@ -58,10 +61,19 @@ pub(super) async fn run(job: Job, qmp: &mut Qmp) -> Result<Vec<Disk>, SaveFailur
     saved
 }
 
-/// Lets a guest go on whose save, or restore, another monitor did not live to end.
-pub(super) async fn recover(qmp: &mut Qmp, vsock: VsockConfig) -> Result<(), QmpError> {
-    memory::cancel(qmp).await?;
-    go_on(qmp, vsock).await
+/// Lets a guest move again whose save, or restore, another monitor did not live to end, and takes its vsock away.
+pub(super) async fn let_move(qmp: &mut Qmp) -> Result<(), QmpError> {
+    for _ in 0..RECOVERY_ATTEMPTS {
+        memory::cancel(qmp).await?;
+        // Only a guest that moves lets go of a device.
+        memory::resume(qmp).await?;
+        vsock::unplug(qmp).await?;
+        // QEMU may have carried out what the other monitor said last only after what we said first.
+        if qmp.run_state().await? == RunState::Running && !memory::is_moving(qmp).await? {
+            return Ok(());
+        }
+    }
+    Err(QmpError::Timeout("let the guest go on"))
 }
 
 /// Gives the guest its vsock, and lets it move.
@@ -91,6 +103,7 @@ async fn write(
     let path = job.draft.join(name::MEMORY);
     let file = File::options().write(true).create_new(true).open(&path);
     let file = file.map_err(|error| file_failure(&SnapshotError::io("make", &path)(error)))?;
+    job.agent.road.replug(job.vsock);
     vsock::unplug(qmp).await.map_err(vmm)?;
     // Not before: a connection that is being closed while its device goes haunts the guest for eight seconds
     // (`VSOCK_CLOSE_TIMEOUT` in its kernel), and a new backend gives its number to another.
@@ -142,6 +155,7 @@ fn file_failure(error: &SnapshotError) -> SaveFailure {
         | SnapshotError::Mismatch { .. }
         | SnapshotError::Network(_)
         | SnapshotError::Overlay { .. }
+        | SnapshotError::Interrupted
         | SnapshotError::Store(_) => false,
     };
     failure(if full { SaveFault::DiskFull } else { SaveFault::File }, error)

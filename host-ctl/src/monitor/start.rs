@@ -24,6 +24,7 @@ use crate::boot::{self, Host, Secrets, tsc};
 use crate::driver::config::{SERIAL_FIFO, VHOST_SOCKET, VSOCK_SOCKET, VsockConfig};
 use crate::driver::process::{SpawnError, last_words, spawn};
 use crate::driver::qemu::qmp::{Qmp, QmpError, RunState};
+use crate::driver::qemu::vsock::plug;
 use crate::driver::qemu::{QMP_SOCKET, Qemu};
 use crate::driver::{Driver as _, MachineConfig};
 use crate::log::rotate;
@@ -77,6 +78,8 @@ pub(super) struct Running {
     pub(super) vsock: Option<Address>,
     /// Of a copy: what the boot was told that was saved.
     pub(super) before: Option<BootSpec>,
+    /// Whether the guest was just given its vsock, and has to set it up.
+    pub(super) replugged: bool,
 }
 
 /// Starts a boot. When a step fails, what had been started is ended and the record says why.
@@ -109,6 +112,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
                 spec,
                 vsock,
                 before: None,
+                replugged: false,
             })
         }
         Err(error) => {
@@ -119,31 +123,37 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
 }
 
 /// Finds the processes of the boot that is recorded; its VMM is `handle`.
-pub(super) async fn adopt(vm: &VmDir, boot: &Boot, handle: ProcessHandle) -> Result<Running, MonitorError> {
+pub(super) async fn adopt(
+    vm: &VmDir,
+    ledger: &mut Ledger,
+    boot: &Boot,
+    handle: ProcessHandle,
+) -> Result<Running, MonitorError> {
     let vmm = Process { handle, child: None, guarded: false };
     let mut qmp = tokio::select! {
         qmp = connect(ADOPTION_DEADLINE) => qmp.ok(),
         () = vmm.ended() => None,
     };
+    let spec = vm.boot_spec()?;
+    if spec.boot_id != boot.id {
+        return Err(MonitorError::OtherBoot);
+    }
     let held = boot.saving || boot.copy_of.is_some() && boot.restored.is_none();
+    let mut backend = match boot.backend {
+        Some(backend) => {
+            backend.open().map_err(MonitorError::io("look at the process of", Path::new(BACKEND_LOG)))?
+        }
+        None => None,
+    }
+    .map(|handle| Process { handle, child: None, guarded: false });
     if let (Some(qmp), Some(address), true) = (&mut qmp, &boot.vsock, held) {
         // What is not mended here shows: the guest stays paused, or its agent cannot be reached.
-        let _ = timeout(RECOVERY_DEADLINE, save::recover(qmp, vsock_of(address))).await;
+        let _ = timeout(RECOVERY_DEADLINE, let_go(vm, ledger, qmp, address, &mut backend)).await;
     }
     let run_state = match &mut qmp {
         Some(qmp) => qmp.run_state().await.ok(),
         None => None,
     };
-    let backend = match boot.backend {
-        Some(backend) => {
-            backend.open().map_err(MonitorError::io("look at the process of", Path::new(BACKEND_LOG)))?
-        }
-        None => None,
-    };
-    let spec = vm.boot_spec()?;
-    if spec.boot_id != boot.id {
-        return Err(MonitorError::OtherBoot);
-    }
     let listener = match &boot.vsock {
         Some(Address::Kernel(cid)) => listener(VsockConfig::Kernel { cid: *cid })?,
         Some(Address::VhostUser(_)) => listener(VsockConfig::Backend)?,
@@ -151,14 +161,38 @@ pub(super) async fn adopt(vm: &VmDir, boot: &Boot, handle: ProcessHandle) -> Res
     };
     Ok(Running {
         vmm,
-        backend: backend.map(|handle| Process { handle, child: None, guarded: false }),
+        backend,
         qmp,
         run_state,
         listener,
         spec,
         vsock: boot.vsock.clone(),
         before: boot.copy_of.and_then(|_| restore::before()),
+        replugged: held,
     })
+}
+
+/// Lets a guest go on that an earlier monitor held still, for a save or a restore that it did not live to end. The
+/// backend is a new one: the old one may not have outlived the connections that broke with that monitor.
+async fn let_go(
+    vm: &VmDir,
+    ledger: &mut Ledger,
+    qmp: &mut Qmp,
+    address: &Address,
+    backend: &mut Option<Process>,
+) -> Result<(), MonitorError> {
+    let vsock = vsock_of(address);
+    save::let_move(qmp).await.map_err(MonitorError::Vmm)?;
+    if vsock == VsockConfig::Backend {
+        if let Some(old) = backend.as_mut() {
+            old.end();
+        }
+        for socket in [VHOST_SOCKET, VSOCK_SOCKET] {
+            files::remove(Path::new(socket)).map_err(MonitorError::io("remove", Path::new(socket)))?;
+        }
+        *backend = Some(start_backend(vm, ledger).await?);
+    }
+    plug(qmp, vsock).await.map_err(MonitorError::Vmm)
 }
 
 /// Opens the console's FIFO so that it always has a reader, and makes it as large as the kernel lets us.

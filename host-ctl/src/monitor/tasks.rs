@@ -16,6 +16,7 @@ use super::events::{self, Identity};
 use super::input::{Input, QUEUE};
 use super::program_output;
 use super::restore;
+use super::road::Road;
 use super::save::Job;
 use super::serial::{self, Said, Serial};
 use super::start::{Process, Running, open_console};
@@ -25,6 +26,7 @@ use crate::driver::config::VsockConfig;
 use crate::log::{LogError, OutputLog};
 use crate::snapshot::Obstacle;
 use crate::vm::fold::Boot;
+use crate::vm::record::SaveFailure;
 use crate::vm::vm_dir::name;
 use crate::vm::{VmDir, VmSpec};
 
@@ -58,14 +60,19 @@ impl Tasks {
         running: Running,
         recover: Option<u32>,
     ) -> Result<(Tasks, mpsc::Receiver<Input>, Said), MonitorError> {
-        let Running { vmm, backend, qmp, listener, spec: boot, vsock, before, run_state: _ } = running;
+        let Running { vmm, backend, qmp, listener, spec: boot, vsock, before, replugged, run_state: _ } =
+            running;
         let identity = Identity {
             boot: boot.boot_id,
             key: MacKey::new(&boot.mac_key),
             before: before.as_ref().map(|before| Box::new(restore::identity_of(before))),
         };
-        let agent =
-            vsock.zip(boot.agent.clone()).map(|(address, agent)| Agent { address, token: agent.token });
+        let road = Road::new();
+        if let (true, Some(address)) = (replugged, &vsock) {
+            road.replug(vsock_of(address));
+        }
+        let agent = vsock.zip(boot.agent.clone());
+        let agent = agent.map(|(address, agent)| Agent { address, token: agent.token, road: road.clone() });
         let (inputs, receiver) = mpsc::channel(QUEUE);
         let close = Close::new();
         let closing = close.closing();
@@ -81,7 +88,7 @@ impl Tasks {
         set.spawn(vmm::watch(process, qmp, commands, inputs.clone()));
         set.spawn(serial::run(serial, open_console()?, inputs.clone(), closing.clone()));
         if let Some(listener) = listener {
-            set.spawn(events::listen(listener, identity.clone(), inputs.clone(), closing));
+            set.spawn(events::listen(listener, identity.clone(), road, inputs.clone(), closing));
         }
         let tasks =
             Tasks { set, inputs, close, vmm, vmm_commands, backend, agent, identity, boot, before, output };
@@ -143,10 +150,12 @@ impl Tasks {
         told.map_err(|_| "its VMM takes no commands".to_owned())
     }
 
-    /// Lets a guest go on that an earlier monitor held still.
-    pub(super) fn thaw(&mut self) {
-        if let Some(agent) = self.agent.clone() {
-            self.set.spawn(agent_calls::thaw(agent));
+    /// Ends the save that an earlier monitor did not live to end.
+    pub(super) fn end_save(&mut self, failure: SaveFailure) {
+        match self.agent.clone() {
+            Some(agent) => drop(self.set.spawn(agent_calls::end_save(agent, failure, self.inputs.clone()))),
+            // Nobody could have begun one.
+            None => {}
         }
     }
 

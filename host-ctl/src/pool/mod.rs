@@ -27,6 +27,7 @@ pub mod vms;
 pub mod wire;
 
 mod error;
+mod golden;
 mod handle;
 mod journal;
 mod millis;

@@ -28,6 +28,13 @@ pub enum News {
         /// What fails.
         jobs: Vec<Job>,
     },
+    /// The golden snapshot could not be taken.
+    NoGolden {
+        /// The VM it was to be taken of.
+        vm: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// A VM that the pool did not know was destroyed.
     Stray {
         /// Its name.
@@ -53,6 +60,9 @@ impl fmt::Display for News {
             News::Degraded { jobs } => {
                 let names: Vec<&str> = jobs.iter().map(|job| job.name()).collect();
                 write!(f, "the pool is degraded: {} fails again and again", names.join(" and "))
+            }
+            News::NoGolden { vm, reason } => {
+                write!(f, "no golden snapshot can be taken of {vm}: {reason}; a reset makes VMs anew instead")
             }
             News::Stray { vm } => write!(f, "{vm} was not known to the pool; destroyed it"),
         }

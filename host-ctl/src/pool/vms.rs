@@ -1,9 +1,11 @@
 //! The driver of real VMs: as `run -d` makes them, with the pool's label on them.
 //!
-//! A reset destroys the VM and makes it anew under the same name. That is a cold boot, so it takes seconds; what it
-//! gives is as clean as can be, since nothing of the old VM but its name and number goes on. Restoring a golden snapshot
-//! belongs in [`Driver::reset`], and nothing else here or in the policy changes with it.
+//! A reset ends the VM and restores the [`Golden`] snapshot under the same name: a new directory, new memory, new disks,
+//! a new machine id, token and addresses. Nothing of the old VM but its name and number goes on. Where there is no golden
+//! snapshot, because VMs of this kind cannot be saved or none was made yet, it is made anew instead, which takes a whole
+//! boot.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +13,18 @@ use firstlight_protocol::lifecycle::State;
 use tokio::time::{Instant, timeout};
 
 use super::driver::Driver;
+use super::golden::{Golden, Tell};
 use super::name::{vm_name, vm_number};
 use super::policy::MemberId;
 use crate::agent::{self, Connection as AgentConnection, Ping};
 use crate::monitor::client::{self, ClientError, Connection, Update};
 use crate::monitor::wire::Request;
+use crate::snapshot::{self, Identity, Snapshot, SnapshotError};
+use crate::vm::id::hostname;
+use crate::vm::spec::NetworkSpec;
 use crate::vm::store::StoreError;
 use crate::vm::vm_dir::VmDirError;
-use crate::vm::{Draft, Store, VmDir, VmSpec, VmView};
+use crate::vm::{Draft, Store, VmDir, VmId, VmSpec, VmView};
 
 /// The label of a pool's VMs; its value is the pool's name.
 pub const LABEL: &str = "firstlight.pool";
@@ -45,6 +51,7 @@ pub struct VmDriver {
     pool: String,
     blueprint: Blueprint,
     start_limit: Duration,
+    golden: Golden,
 }
 
 /// A piece of work on a VM failed.
@@ -59,6 +66,12 @@ pub enum VmsError {
     /// Its directory cannot be read.
     #[error(transparent)]
     VmDir(#[from] VmDirError),
+    /// The golden snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// It cannot have an id.
+    #[error("no random bytes: {0}")]
+    NoRandom(std::io::Error),
     /// Its monitor cannot be spoken to.
     #[error(transparent)]
     Monitor(#[from] ClientError),
@@ -93,10 +106,21 @@ pub enum VmsError {
 }
 
 impl VmDriver {
-    /// A driver for the VMs of `pool`. A VM that takes longer than `start_limit` to run counts as failed.
-    #[must_use]
-    pub fn new(store: Store, pool: &str, blueprint: Blueprint, start_limit: Duration) -> VmDriver {
-        VmDriver { store, pool: pool.to_owned(), blueprint, start_limit }
+    /// A driver for the VMs of `pool`, whose directory, in the file system of `store`, is `directory`. A VM that takes
+    /// longer than `start_limit` to run counts as failed. `tell` hears of what is no VM's failure.
+    ///
+    /// # Errors
+    /// [`VmsError::Snapshot`] when an earlier golden snapshot cannot be removed.
+    pub fn new(
+        store: Store,
+        pool: &str,
+        directory: &Path,
+        blueprint: Blueprint,
+        start_limit: Duration,
+        tell: Tell,
+    ) -> Result<VmDriver, VmsError> {
+        let golden = Golden::new(pool, directory, tell)?;
+        Ok(VmDriver { store, pool: pool.to_owned(), blueprint, start_limit, golden })
     }
 
     fn is_ours(&self, vm: &VmDir) -> bool {
@@ -130,6 +154,47 @@ impl VmDriver {
         });
         prepared.await.unwrap_or_else(|error| Err(VmsError::Blueprint(error.to_string())))
     }
+
+    /// Starts the VM and waits until it runs.
+    async fn start(&self, vm: &VmDir) -> Result<(), VmsError> {
+        let running = async {
+            client::start(vm).await?;
+            running(vm).await
+        };
+        let limit = self.start_limit;
+        timeout(limit, running).await.unwrap_or(Err(VmsError::TooSlow { awaited: "running", limit }))
+    }
+
+    async fn restore(&self, vm: MemberId, golden: &Snapshot) -> Result<(), VmsError> {
+        let name = vm_name(&self.pool, vm);
+        let spec = &golden.manifest().spec;
+        let network = match &spec.network {
+            // It can be one VM's only, and the VM that had it is gone.
+            tap @ NetworkSpec::Tap { .. } => Some(tap.clone()),
+            NetworkSpec::None | NetworkSpec::User | NetworkSpec::Copy { .. } => None,
+        };
+        let identity = Identity {
+            id: VmId::random().map_err(VmsError::NoRandom)?,
+            hostname: hostname(&name),
+            network,
+            environment: Vec::new(),
+            labels: spec.labels.clone(),
+            name,
+        };
+        let vm = snapshot::make(&self.store, golden, identity).await?;
+        self.start(&vm).await
+    }
+}
+
+impl VmsError {
+    /// Whether it is the golden snapshot that no VM can be restored from.
+    fn is_the_snapshots(&self) -> bool {
+        matches!(
+            self,
+            VmsError::Monitor(ClientError::Damaged { .. })
+                | VmsError::Snapshot(SnapshotError::Corrupt { .. } | SnapshotError::Mismatch { .. })
+        )
+    }
 }
 
 impl Driver for VmDriver {
@@ -137,25 +202,29 @@ impl Driver for VmDriver {
 
     async fn make(&self, vm: MemberId) -> Result<(), VmsError> {
         let vm = self.prepare(vm).await?;
-        let running = async {
-            client::start(&vm).await?;
-            running(&vm).await
-        };
-        let limit = self.start_limit;
-        timeout(limit, running).await.unwrap_or(Err(VmsError::TooSlow { awaited: "running", limit }))
+        self.start(&vm).await?;
+        self.golden.offer(&vm).await;
+        Ok(())
     }
 
     async fn reset(&self, vm: MemberId) -> Result<(), VmsError> {
         self.destroy(vm).await?;
-        self.make(vm).await
+        let Some(golden) = self.golden.get().await else { return self.make(vm).await };
+        let restored = self.restore(vm, &golden).await;
+        if restored.as_ref().is_err_and(VmsError::is_the_snapshots) {
+            self.golden.discard().await;
+        }
+        restored
     }
 
     async fn prove(&self, vm: MemberId) -> Result<(), VmsError> {
         let dir = self.existing_vm(vm)?;
         let view = dir.view()?;
         require_running(&view)?;
-        // It was made for this pool after its last holder was gone, and was booted once: no holder ever saw it.
-        if view.boots != 1 || Some(answer(&dir).await?) != view.boot_id {
+        // Its directory was made after its last holder was gone, and it was started once: anew, or from the snapshot of a
+        // VM that had no holder yet. So no holder ever saw it.
+        let golden = dir.spec().restored_from.as_ref().is_none_or(|from| from == self.golden.name());
+        if !golden || view.boots != 1 || Some(answer(&dir).await?) != view.boot_id {
             return Err(VmsError::OtherBoot);
         }
         Ok(())

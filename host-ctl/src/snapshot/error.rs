@@ -31,7 +31,7 @@ pub enum SnapshotError {
         name: String,
     },
     /// The snapshot's files are not what was saved.
-    #[error("the snapshot {name:?} is damaged: {reason}; remove it with `host-ctl snapshots rm {name}`")]
+    #[error("the snapshot {name:?} is damaged: {reason}")]
     Corrupt {
         /// The snapshot.
         name: String,
@@ -59,6 +59,9 @@ pub enum SnapshotError {
         /// Its words.
         reason: String,
     },
+    /// The work on it broke off.
+    #[error("the work on the snapshot broke off")]
+    Interrupted,
     /// The VM could not be made.
     #[error(transparent)]
     Store(#[from] StoreError),

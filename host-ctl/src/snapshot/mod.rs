@@ -25,6 +25,7 @@ pub mod saved;
 mod seal;
 mod sparse;
 pub mod store;
+mod take;
 
 pub use error::SnapshotError;
 pub use manifest::Manifest;
@@ -33,6 +34,7 @@ pub use restore::{Identity, make};
 pub use saved::Saved;
 pub use seal::{Seal, Sealed};
 pub use store::{Snapshot, SnapshotDraft, Snapshots};
+pub use take::{TakeError, take};
 
 /// Names inside a snapshot's directory, and inside the `restore/` of a VM that begins with it.
 pub mod name {

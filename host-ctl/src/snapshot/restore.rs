@@ -1,6 +1,7 @@
 //! A VM from a snapshot: made here, whole but not started. Its first boot loads the memory, later ones start anew on its
 //! disks.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -31,6 +32,8 @@ pub struct Identity {
     pub network: Option<NetworkSpec>,
     /// Variables for what runs in it from now on.
     pub environment: Vec<(String, String)>,
+    /// Its labels, in place of the snapshot's.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Makes a VM that begins where `snapshot` was taken.
@@ -106,6 +109,7 @@ fn spec(store: &Store, snapshot: &Snapshot, identity: &Identity) -> Result<VmSpe
     spec.id = identity.id;
     spec.hostname = identity.hostname.clone().or(spec.hostname);
     spec.program.env.extend(identity.environment.iter().cloned());
+    spec.labels.clone_from(&identity.labels);
     spec.restored_from = Some(snapshot.manifest().name.clone());
     Ok(spec)
 }

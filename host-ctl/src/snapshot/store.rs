@@ -52,7 +52,15 @@ impl Snapshots {
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn open(store: &Store) -> Result<Snapshots, SnapshotError> {
-        let dir = store.root().join("snapshots");
+        Snapshots::in_directory(store.root().join("snapshots"))
+    }
+
+    /// Those in `dir`, which is made where it is missing. VMs can be made of them whose directories are in the same file
+    /// system.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Io`].
+    pub fn in_directory(dir: PathBuf) -> Result<Snapshots, SnapshotError> {
         make_private_dir(&dir)?;
         Ok(Snapshots { dir })
     }

@@ -60,6 +60,14 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(plain)
 }
 
+/// The name, where it is a host name too. Source: RFC 1123, section 2.1.
+#[must_use]
+pub fn hostname(name: &str) -> Option<String> {
+    let label = |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+    (plain && name.split('.').all(label)).then(|| name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,6 +42,9 @@ const DISCONNECT_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Hold {
     frozen: FrozenFile,
     watchdog: Mutex<Option<AbortHandle>>,
+    /// Held by whoever freezes or thaws, so that neither overtakes the other: a guest that is thawed first and frozen
+    /// then would stay so for ever.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Whether a session goes on after a request.
@@ -67,7 +70,7 @@ impl Hold {
         if let Err(error) = frozen.thaw() {
             journal::say(&format_args!("thaw what an earlier agent froze: {error}"));
         }
-        Hold { frozen, watchdog: Mutex::default() }
+        Hold { frozen, watchdog: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     fn set_watchdog(&self, watchdog: Option<AbortHandle>) {
@@ -96,7 +99,12 @@ pub async fn run(
         Ok(answer) => answer,
         Err(error) => (Kind::Error, codec::encode(&error)?),
     };
-    connection.writer.send(kind, frame.header.id, &payload).await?;
+    let sent = connection.writer.send(kind, frame.header.id, &payload).await;
+    if let (Err(_), Kind::SnapshotPrepared, Some(hold)) = (&sent, kind, &agent.hold) {
+        // Whoever wanted to save the guest has gone, and will not thaw it.
+        release(agent, hold).await;
+    }
+    sent?;
     Ok(if kind == Kind::SnapshotRestored { Then::Close } else { Then::GoOn })
 }
 
@@ -148,6 +156,7 @@ async fn prepare(
     session: &Session<'_>,
     request: &SnapshotPrepareRequest,
 ) -> Result<SnapshotPrepared, AgentError> {
+    let _turn = hold.turn.lock().await;
     agent.gate.hold().map_err(|_| failure::busy(OPERATION, "the guest is held for another snapshot"))?;
     // Before anything is frozen: whatever becomes of us and the host, the guest goes on.
     let patience = Duration::from_millis(request.watchdog_ms.into());
@@ -155,7 +164,8 @@ async fn prepare(
     let steps = match hold_still(agent, hold, session, request).await {
         Ok(steps) => steps,
         Err(error) => {
-            release(agent, hold).await;
+            hold.set_watchdog(None);
+            thaw_and_open(agent, hold).await;
             return Err(error);
         }
     };
@@ -198,6 +208,7 @@ fn watch(agent: &Arc<Agent>, hold: &Arc<Hold>, patience: Duration) -> AbortHandl
     let (agent, hold) = (Arc::clone(agent), Arc::clone(hold));
     let watchdog = async move {
         tokio::time::sleep(patience).await;
+        let _turn = hold.turn.lock().await;
         journal::say(&format_args!("nobody thawed the guest within {} ms", patience.as_millis()));
         thaw_and_open(&agent, &hold).await;
     };
@@ -206,10 +217,12 @@ fn watch(agent: &Arc<Agent>, hold: &Arc<Hold>, patience: Duration) -> AbortHandl
 
 /// Ends the hold; nothing is done when there is none.
 async fn release(agent: &Agent, hold: &Arc<Hold>) -> Vec<StepDone> {
+    let _turn = hold.turn.lock().await;
     hold.set_watchdog(None);
     if agent.gate.is_held() { thaw_and_open(agent, hold).await } else { Vec::new() }
 }
 
+/// Ends the hold, for whoever has the turn.
 async fn thaw_and_open(agent: &Agent, hold: &Arc<Hold>) -> Vec<StepDone> {
     let hold = Arc::clone(hold);
     let thawed = on_thread(move || {
@@ -230,6 +243,7 @@ async fn restore(
     hold: &Arc<Hold>,
     request: SnapshotRestoreRequest,
 ) -> Result<SnapshotRestored, AgentError> {
+    let _turn = hold.turn.lock().await;
     if !agent.gate.is_held() {
         return Err(failure::invalid(
             OPERATION,

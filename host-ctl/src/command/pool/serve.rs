@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::cli::resolved::Context;
 use crate::cli::value::duration;
-use crate::command::run::{VmOptions, resolve_spec};
+use crate::command::run::{VmOptions, prefer_savable, resolve_spec};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::output::{self, Failure};
 
@@ -75,7 +75,8 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self, context: &Context) -> Result<(), Failure> {
+        prefer_savable(&mut self.vm);
         let place = PoolPlace::of(&context.state_dir, &self.pool)?;
         let bounds = self.bounds().validate().map_err(PoolError::from)?;
         let store = Store::open(&context.state_dir)?;
@@ -92,7 +93,10 @@ impl Serve {
             news: Box::new(tell),
         };
         let (boot_timeout, drain_timeout) = (self.boot_timeout, self.drain_timeout);
-        let driver = VmDriver::new(store.clone(), place.name(), blueprint(self.vm, store), boot_timeout);
+        let vms = blueprint(self.vm, store.clone());
+        let (name, directory) = (place.name(), place.directory());
+        let driver = VmDriver::new(store, name, directory, vms, boot_timeout, Box::new(tell));
+        let driver = driver.map_err(|error| Failure::failed(error.to_string()))?;
         let (service, pool) = Service::open(setup, driver)?;
         let listener = server::listen(&place.socket())?;
         notify(&NotifyState::Ready);

@@ -20,7 +20,7 @@ use crate::interrupt::Interrupts;
 use crate::output::{self, Failure};
 
 pub(super) use options::VmOptions;
-pub(super) use resolve::{hostname, network as network_of, spec as resolve_spec};
+pub(super) use resolve::{network as network_of, prefer_savable, spec as resolve_spec};
 pub(super) use started::Unstarted;
 
 /// Boot a VM and run a program in it

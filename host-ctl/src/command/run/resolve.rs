@@ -6,6 +6,7 @@ use firstlight_host_ctl::assets::{self, AssetError, Environment, Wanted};
 use firstlight_host_ctl::headers::manifest_of;
 use firstlight_host_ctl::image::{self, ImageError};
 use firstlight_host_ctl::snapshot::Obstacle;
+use firstlight_host_ctl::vm::id::hostname;
 use firstlight_host_ctl::vm::spec::{self, HeadersSpec, LogLimits, NetworkSpec, RootSpec, VolumeSpec};
 use firstlight_host_ctl::vm::{Draft, Store, VmId, VmSpec};
 use firstlight_protocol::boot_spec::{self, Dns, Mac, Program, StageOrder};
@@ -138,6 +139,12 @@ fn refuse_for_baked(options: &VmOptions) -> Result<(), Failure> {
     }
 }
 
+/// Has the VM made so that it can be saved, where nothing that was asked for stands against it.
+pub(in crate::command) fn prefer_savable(options: &mut VmOptions) {
+    let possible = mode(options) == boot_spec::Mode::Exec && !options.skip_guest_agent;
+    options.snapshot |= possible && options.machine.is_none();
+}
+
 fn mode(options: &VmOptions) -> boot_spec::Mode {
     let is_init = options.argv.first().is_some_and(|program| INITS.contains(&program.as_str()));
     match options.mode {
@@ -201,13 +208,6 @@ fn mac(id: VmId) -> Mac {
     let text = id.to_string();
     let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap_or_default();
     Mac([0x52, 0x54, 0x00, byte(0), byte(2), byte(4)])
-}
-
-/// The name, where it is a host name too. Source: RFC 1123, section 2.1.
-pub(in crate::command) fn hostname(name: &str) -> Option<String> {
-    let label = |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
-    (plain && name.split('.').all(label)).then(|| name.to_owned())
 }
 
 fn machine(options: &VmOptions) -> spec::Machine {

@@ -85,9 +85,7 @@ pub async fn load(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError>
 /// [`QmpError`].
 pub async fn cancel(qmp: &mut Qmp) -> Result<(), QmpError> {
     tell_of_migrations(qmp).await?;
-    let migration = qmp.execute("query-migrate", json!({})).await?;
-    let status = migration.get("status").and_then(Value::as_str);
-    if matches!(status, Some("setup" | "active" | "device" | "pre-switchover" | "cancelling")) {
+    if is_moving(qmp).await? {
         qmp.execute("migrate_cancel", json!({})).await?;
         match timeout(CANCEL_DEADLINE, migrated(qmp)).await {
             // However it ends, it has.
@@ -97,6 +95,16 @@ pub async fn cancel(qmp: &mut Qmp) -> Result<(), QmpError> {
         }
     }
     Ok(())
+}
+
+/// Whether a save is under way.
+///
+/// # Errors
+/// [`QmpError`].
+pub async fn is_moving(qmp: &mut Qmp) -> Result<bool, QmpError> {
+    let migration = qmp.execute("query-migrate", json!({})).await?;
+    let status = migration.get("status").and_then(Value::as_str);
+    Ok(matches!(status, Some("setup" | "active" | "device" | "pre-switchover" | "cancelling")))
 }
 
 /// Has QEMU tell how a migration goes. What it has told of an earlier one says nothing of the next.

@@ -27,12 +27,22 @@ const UNPLUG_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the backend may take to listen again.
 const BACKEND_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Takes the device away from a guest that moves, since the guest has to agree.
+/// Takes the device away, if it is there, from a guest that moves, since the guest has to agree. Another monitor may have
+/// asked for that already: QEMU says what is plugged, and not what is about to be unplugged.
 ///
 /// # Errors
 /// [`QmpError`].
 pub async fn unplug(qmp: &mut Qmp) -> Result<(), QmpError> {
-    qmp.execute("device_del", json!({ "id": DEVICE })).await?;
+    // What is known of an earlier device says nothing of this one.
+    qmp.forget(&["DEVICE_DELETED"]);
+    match qmp.execute("device_del", json!({ "id": DEVICE })).await {
+        // It is gone, or going.
+        Ok(_) | Err(QmpError::Refused { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if !is_plugged(qmp).await? {
+        return Ok(());
+    }
     let gone = qmp.wait_for(|event| {
         let device = event.data.get("device").and_then(Value::as_str);
         (event.name == "DEVICE_DELETED" && device == Some(DEVICE)).then_some(())
