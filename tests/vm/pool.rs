@@ -1,5 +1,7 @@
 //! Pools of real VMs: filled, handed out, reset, given up, killed.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command};
 
 use firstlight_tests::lab::finish;
@@ -94,8 +96,54 @@ fn what_one_holder_leaves_the_next_does_not_find() {
     pool.release(&name);
     let (again, lease) = pool.acquire("10m");
     assert_eq!((again.as_str(), lease.as_str()), (name.as_str(), "1.2"), "uses survive a reset");
-    assert_eq!(found(&lab.vm(&again)), "");
+    let vm = lab.vm(&again);
+    assert_eq!(found(&vm), "");
     assert_eq!(pool.status()["counts"]["reset"], 1);
+    // From the golden snapshot, and yet the VM it is called.
+    assert_eq!(vm.events()[0], "RESTORED");
+    assert_eq!(vm.sh("hostname"), format!("{name}\n"));
+    pool.drain();
+}
+
+#[test]
+fn vms_that_cannot_be_saved_are_reset_by_a_boot() {
+    let Some(lab) = Lab::open() else { return };
+    let pool = Served::start(&lab, "micro", &["--min", "1", "--max", "1", "--machine", "microvm"]);
+    let (name, _) = pool.acquire("10m");
+    litter(&lab.vm(&name));
+    pool.release(&name);
+    let (again, _) = pool.acquire("10m");
+    let vm = lab.vm(&again);
+    assert_eq!(found(&vm), "");
+    assert_eq!(vm.events()[0], "INIT-START");
+    assert_eq!(pool.status()["counts"]["reset"], 1);
+    pool.drain();
+}
+
+#[test]
+fn a_golden_snapshot_that_is_damaged_is_named_and_costs_the_vm_and_nothing_else() {
+    let Some(lab) = Lab::open() else { return };
+    let pool = Served::start(&lab, "dented", &["--min", "1", "--max", "1"]);
+    let (name, _) = pool.acquire("10m");
+    litter(&lab.vm(&name));
+    let memory = lab.state_dir().join("pools/dented/golden/dented-golden/memory");
+    let file = File::options().read(true).write(true).open(&memory).unwrap();
+    let (middle, mut byte) = (file.metadata().unwrap().len() / 2, [0]);
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[!byte[0]], middle).unwrap();
+    pool.release(&name);
+    // The reset fails, the VM is destroyed, and another is made and handed out.
+    let (other, _) = pool.acquire("10m");
+    assert_ne!(other, name);
+    assert_eq!(found(&lab.vm(&other)), "");
+    let status = pool.status();
+    assert_eq!((&status["counts"]["reset"], &status["counts"]["reset_failed"]), (&0.into(), &1.into()));
+    let reason = status["last_failures"]["reset"].as_str().unwrap();
+    assert!(reason.contains("\"dented-golden\" is damaged") && reason.contains("memory"), "{reason}");
+    // The other VM was saved in the snapshot's place.
+    pool.release(&other);
+    let (again, _) = pool.acquire("10m");
+    assert_eq!(lab.vm(&again).events()[0], "RESTORED");
     pool.drain();
 }
 
