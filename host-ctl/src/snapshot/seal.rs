@@ -111,7 +111,10 @@ impl Sealed {
 mod tests {
     use super::*;
 
-    const LENGTH: usize = 3 * BLOCK as usize + 1;
+    /// One block, in bytes.
+    const ONE: usize = 1 << 16;
+
+    const LENGTH: usize = 3 * ONE + 1;
 
     fn sealed(bytes: &[u8]) -> (tempfile::TempDir, Sealed) {
         let dir = tempfile::tempdir().unwrap();
@@ -124,7 +127,7 @@ mod tests {
     fn a_byte_that_changed_is_seen_wherever_it_is() {
         let (dir, sealed) = sealed(&[7; LENGTH]);
         sealed.check(dir.path(), "golden").unwrap();
-        for at in [0, BLOCK as usize, LENGTH - 1] {
+        for at in [0, ONE, LENGTH - 1] {
             let mut bytes = vec![7; LENGTH];
             bytes[at] = 8;
             std::fs::write(dir.path().join("memory"), &bytes).unwrap();
@@ -146,12 +149,12 @@ mod tests {
     #[test]
     fn data_that_moved_or_became_zeros_is_seen_and_a_hole_is_as_good_as_zeros() {
         let mut bytes = vec![0; LENGTH];
-        bytes[BLOCK as usize] = 1;
+        bytes[ONE] = 1;
         let (dir, sealed) = sealed(&bytes);
         let path = dir.path().join("memory");
         for other in [vec![0; LENGTH], {
             let mut moved = vec![0; LENGTH];
-            moved[2 * BLOCK as usize] = 1;
+            moved[2 * ONE] = 1;
             moved
         }] {
             std::fs::write(&path, other).unwrap();

@@ -27,7 +27,8 @@ use crate::output::{self, Failure};
 ///
 /// Keeps --min VMs ready ahead of demand, and makes up to --max while callers wait. A first signal drains the pool, a
 /// second leaves its VMs as they are. After that, or a kill -9, serving it again takes them over: leases are kept, and
-/// what is doubtful is destroyed. Takes the flags of run for what its VMs are made of.
+/// what is doubtful is destroyed. Takes the flags of run for what its VMs are made of; without --machine they are made as
+/// with --snapshot, so that a VM given back is restored and not booted.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: host-ctl pool serve web --min 5 --max 20 --rootfs debian.ext4")]
 pub(crate) struct Serve {
