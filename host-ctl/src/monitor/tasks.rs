@@ -152,10 +152,9 @@ impl Tasks {
 
     /// Ends the save that an earlier monitor did not live to end.
     pub(super) fn end_save(&mut self, failure: SaveFailure) {
-        match self.agent.clone() {
-            Some(agent) => drop(self.set.spawn(agent_calls::end_save(agent, failure, self.inputs.clone()))),
-            // Nobody could have begun one.
-            None => {}
+        // Without an agent nobody could have begun one.
+        if let Some(agent) = self.agent.clone() {
+            self.set.spawn(agent_calls::end_save(agent, failure, self.inputs.clone()));
         }
     }
 
