@@ -60,7 +60,11 @@ pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemap
         Ok(Ok(None)) => Ok(()),
         Ok(Ok(Some(_place))) => {
             drop(handshake);
-            serve(&agent, &mut connection).await
+            let socket = connection.socket();
+            tokio::select! {
+                ended = serve(&agent, &mut connection) => ended,
+                never = socket.keep_alive() => match never {},
+            }
         }
     };
     if let Err(error) = ended {

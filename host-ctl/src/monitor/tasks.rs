@@ -1,13 +1,14 @@
 //! What runs beside the owner for the length of a boot.
 
 use firstlight_protocol::sentinel::MacKey;
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use std::path::Path;
 
 use super::agent_calls::{self, Agent};
-use super::closing::Close;
+use super::closing::{Close, Closing};
 use super::console_output::ConsoleOutput;
 use super::error::MonitorError;
 use super::events::{self, Identity};
@@ -16,6 +17,8 @@ use super::program_output;
 use super::serial::{self, Said, Serial};
 use super::start::{Process, Running, open_console};
 use super::vmm::{self, VmmCommand};
+use crate::agent::transport::dialer;
+use crate::driver::config::VSOCK_SOCKET;
 use crate::log::{LogError, OutputLog};
 use crate::vm::fold::Boot;
 use crate::vm::vm_dir::name;
@@ -48,7 +51,7 @@ impl Tasks {
         running: Running,
         recover: Option<u32>,
     ) -> Result<(Tasks, mpsc::Receiver<Input>, Said), MonitorError> {
-        let Running { vmm, backend, qmp, listener, spec: boot, vsock, run_state: _ } = running;
+        let Running { vmm, backend, qmp, listener, dialer, spec: boot, vsock, run_state: _ } = running;
         let identity = Identity { boot: boot.boot_id, key: MacKey::new(&boot.mac_key) };
         let agent = vsock.zip(boot.agent).map(|(address, agent)| Agent { address, token: agent.token });
         let (inputs, receiver) = mpsc::channel(QUEUE);
@@ -65,6 +68,9 @@ impl Tasks {
         let mut set = JoinSet::new();
         set.spawn(vmm::watch(process, qmp, commands, inputs.clone()));
         set.spawn(serial::run(serial, open_console()?, inputs.clone(), closing.clone()));
+        if let Some(dialer) = dialer {
+            set.spawn(connect_clients(dialer, closing.clone()));
+        }
         if let Some(listener) = listener {
             set.spawn(events::listen(listener, identity.clone(), inputs.clone(), closing));
         }
@@ -130,6 +136,14 @@ impl Tasks {
     /// Waits for a task to end; `false` when none is left.
     pub(super) async fn join_next(&mut self) -> bool {
         self.set.join_next().await.is_some()
+    }
+}
+
+/// Connects clients to the guest until `closing`.
+async fn connect_clients(dialer: UnixListener, mut closing: Closing) {
+    tokio::select! {
+        () = dialer::serve(dialer, VSOCK_SOCKET.into()) => {}
+        () = closing.told() => {}
     }
 }
 
