@@ -62,9 +62,13 @@ pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemap
         Ok(Ok(None)) => Ok(()),
         Ok(Ok(Some(_place))) => {
             drop(handshake);
+            let socket = connection.socket();
             let served = {
-                let session = agent.gate.connect(connection.socket());
-                serve(&agent, &mut connection, &session).await
+                let session = agent.gate.connect(Arc::clone(&socket));
+                tokio::select! {
+                    ended = serve(&agent, &mut connection, &session) => ended,
+                    never = socket.keep_alive() => match never {},
+                }
             };
             if let Ok(Ended::HeldBack) = served {
                 // Closed only then: a vsock connection that is half closed when its device goes is kept for seconds.

@@ -71,6 +71,34 @@ pub fn accept(listener: &impl AsFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Makes the kernel tell the peer of a vsock connection how much it may send: the buffer for what it sends grows by a
+/// byte, and such a change is said at once. It never shrinks, because what the peer has sent already counts against it.
+/// Source: `virtio_transport_notify_buffer_size` in the kernel's `net/vmw_vsock/virtio_transport_common.c`.
+///
+/// # Errors
+/// As `setsockopt(2)`; `ENOPROTOOPT` and its like for a socket that is no vsock's.
+pub fn announce_vsock_buffer(socket: &impl AsFd) -> io::Result<()> {
+    /// `linux/vm_sockets.h`
+    const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
+    const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
+    const LENGTH: libc::socklen_t = 8;
+    let socket = socket.as_fd().as_raw_fd();
+    let (mut bytes, mut length) = (0_u64, LENGTH);
+    let option = SO_VM_SOCKETS_BUFFER_SIZE;
+    // SAFETY: `bytes` and `length` live across the call, which writes no more than `length` says.
+    let got =
+        unsafe { libc::getsockopt(socket, libc::AF_VSOCK, option, (&raw mut bytes).cast(), &raw mut length) };
+    Errno::result(got)?;
+    let bytes = bytes + 1;
+    for option in [SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE] {
+        // SAFETY: the kernel reads the eight bytes of `bytes`.
+        let set =
+            unsafe { libc::setsockopt(socket, libc::AF_VSOCK, option, (&raw const bytes).cast(), LENGTH) };
+        Errno::result(set)?;
+    }
+    Ok(())
+}
+
 /// A descriptor that becomes readable when the process ends. Source: `pidfd_open(2)`.
 ///
 /// # Errors

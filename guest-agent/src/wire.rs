@@ -3,6 +3,7 @@
 //! Reading keeps what has arrived inside [`FrameReader`], so a read that is given up loses nothing. Writing does not: a
 //! write that is given up leaves half a frame behind, and [`FrameWriter::is_between_frames`] tells.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, setsockopt, sockopt};
 use nix::sys::uio::writev;
 use tokio::io::Interest;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::deframer::{Deframer, Frame};
 use crate::sys::{self, Watched};
@@ -88,6 +89,26 @@ impl Socket {
     }
 }
 
+/// How often a host that may be gone is looked for.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+impl Socket {
+    /// Makes a host's end known that nobody told us of, for as long as it is polled.
+    ///
+    /// A client that is killed with unread bytes resets its connection, and a vhost-user backend may pass over that
+    /// (vhost-device-vsock 0.3.0 does): a command whose output nobody takes any more would then wait for ever. Word from
+    /// us makes the backend look at its socket again.
+    pub async fn keep_alive(&self) -> Infallible {
+        loop {
+            sleep(KEEPALIVE).await;
+            if sys::announce_vsock_buffer(self.0.get_ref()).is_err() {
+                // Other sockets say themselves when their peer is gone.
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
 /// The least that is written at once: a page, which the kernel can always find.
 const SMALLEST_WRITE: usize = 4096;
 
@@ -125,7 +146,7 @@ impl Connection {
         Connection { reader, writer: FrameWriter { socket, inside_frame: false } }
     }
 
-    /// The socket, for whoever may have to end the connection.
+    /// The socket, for whoever keeps it alive or may have to end the connection.
     #[must_use]
     pub fn socket(&self) -> Arc<Socket> {
         Arc::clone(&self.writer.socket)

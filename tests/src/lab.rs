@@ -159,7 +159,7 @@ impl Drop for Lab {
 
 #[allow(clippy::print_stderr, reason = "the test runner captures it and shows it with the failure")]
 fn eprintln_serial(vm: &Path) {
-    for log in ["serial.log", "boot/monitor.log"] {
+    for log in ["serial.log", "boot/monitor.log", "boot/vsock-backend.log"] {
         let text = std::fs::read(vm.join(log)).unwrap_or_default();
         let tail = &text[text.len().saturating_sub(4096)..];
         eprintln!("--- {} ---\n{}", vm.join(log).display(), String::from_utf8_lossy(tail));

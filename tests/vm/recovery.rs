@@ -1,5 +1,8 @@
 //! SIGKILL of the monitor, of host-ctl or of both at any instant loses no VM and no event.
 
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use firstlight_tests::lab::finish;
@@ -240,4 +243,21 @@ fn a_full_disk_while_persisting_loses_no_event_and_no_vm() {
     assert_eq!(vm.state(), "stopped");
     assert!(outline(&vm).contains(&"AGENT-EXIT ".to_owned()));
     vm.remove();
+}
+
+#[test]
+fn clients_that_die_while_they_connect_cost_nobody_else_the_guest() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = lab.start("dialled", &["--", "sleep", "1000"]);
+    // Some of them have gone before they are heard, some when the guest's answer comes.
+    let mut clients = VecDeque::new();
+    for number in 0..400 {
+        let mut client = UnixStream::connect(vm.dir().join("boot/dialer.sock")).unwrap();
+        client.write_all(b"CONNECT 1024\n").unwrap();
+        clients.push_back(client);
+        while clients.len() > number % 8 {
+            clients.pop_front();
+        }
+    }
+    assert_eq!(vm.sh("echo here"), "here\n");
 }

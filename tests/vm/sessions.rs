@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use firstlight_tests::lab::finish;
 use firstlight_tests::terminal::Terminal;
@@ -103,6 +104,30 @@ fn whoever_attaches_where_a_killed_client_was_misses_and_repeats_no_byte() {
     assert_eq!(rest.stderr, "");
     bytes.extend(rest.stdout);
     assert!(bytes == expected, "{} of {} bytes", bytes.len(), expected.len());
+}
+
+#[test]
+fn a_client_that_is_killed_with_output_unread_is_known_to_be_gone() {
+    /// What the agent keeps of one session.
+    const RING: u64 = 256 * 1024;
+    let Some(lab) = Lab::open() else { return };
+    let vm = lab.start("unread", &["--", "sleep", "1000"]);
+    // Nobody reads what it prints, so it reads no more itself, and in the end the command waits.
+    let mut child = lab.command(&["exec", "unread", "--", "seq", "1", "300000"]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (id, oldest) = loop {
+        assert!(Instant::now() < deadline, "the command never waited");
+        let Some(session) = sessions(&lab, &vm).into_iter().next() else { continue };
+        let place = |name: &str| session[name].as_u64().unwrap();
+        if place("sequence") - place("oldest") == RING {
+            break (session["id"].to_string(), place("oldest"));
+        }
+    };
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let rest = lab.host_ctl(&["attach", "unread", &id, "--from", &oldest.to_string()]).ok();
+    assert_eq!(rest.stderr, "");
+    assert!(rest.stdout == numbers(300_000)[usize::try_from(oldest).unwrap()..]);
 }
 
 #[test]

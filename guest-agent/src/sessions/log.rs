@@ -2,7 +2,10 @@
 //!
 //! The command waits for at most one reader, the *holder*: no byte that it has not acknowledged goes. Every other reader
 //! takes what it finds, and sees a gap where it was too slow. A holder that goes away keeps its place for a while
-//! (`Session` counts the time), so that one whose connection broke finds everything when it comes back.
+//! (`Session` counts the time), so that one whose connection broke finds everything when it comes back. After that the
+//! place is that of whoever else is attached: a client that was killed may be noticed later than the one that came for it.
+
+use std::collections::BTreeMap;
 
 use firstlight_protocol::message::exec::ExecOutcome;
 use firstlight_protocol::message::output::Stream;
@@ -27,7 +30,6 @@ pub(crate) struct PastEnd {
 struct Holder {
     reader: ReaderId,
     acknowledged: u64,
-    is_attached: bool,
 }
 
 /// All there is to know of a session's output.
@@ -35,7 +37,8 @@ struct Holder {
 pub(super) struct Log {
     ring: Ring,
     holder: Option<Holder>,
-    readers: u32,
+    /// Who is attached, with what it has acknowledged.
+    attached: BTreeMap<ReaderId, u64>,
     last: ReaderId,
     outcome: Option<ExecOutcome>,
     finished: bool,
@@ -46,7 +49,7 @@ impl Log {
         Log {
             ring: Ring::new(budget),
             holder: None,
-            readers: 0,
+            attached: BTreeMap::new(),
             last: ReaderId::default(),
             outcome: None,
             finished: false,
@@ -65,7 +68,7 @@ impl Log {
 
     /// Readers that are attached.
     pub(super) fn readers(&self) -> u32 {
-        self.readers
+        self.attached.len().try_into().unwrap_or(u32::MAX)
     }
 
     /// How the command ended, once it has. There may be output to come.
@@ -121,10 +124,11 @@ impl Log {
         let from = from.unwrap_or(self.oldest());
         self.check(from)?;
         self.last = ReaderId(self.last.0 + 1);
-        self.readers += 1;
-        if take_over || !self.holder.is_some_and(|holder| holder.is_attached) {
-            self.holder = Some(Holder { reader: self.last, acknowledged: from, is_attached: true });
+        let is_held = self.holder.is_some_and(|holder| self.attached.contains_key(&holder.reader));
+        if take_over || !is_held {
+            self.holder = Some(Holder { reader: self.last, acknowledged: from });
         }
+        self.attached.insert(self.last, from);
         Ok((self.last, from))
     }
 
@@ -134,6 +138,9 @@ impl Log {
     /// [`PastEnd`], and nothing changes.
     pub(super) fn acknowledge(&mut self, reader: ReaderId, through: u64) -> Result<(), PastEnd> {
         self.check(through)?;
+        if let Some(acknowledged) = self.attached.get_mut(&reader) {
+            *acknowledged = through.max(*acknowledged);
+        }
         if let Some(holder) = self.holder.as_mut().filter(|holder| holder.reader == reader) {
             holder.acknowledged = holder.acknowledged.max(through);
         }
@@ -142,16 +149,15 @@ impl Log {
 
     /// A reader went away. If it was the holder it keeps its place until [`Log::give_up`].
     pub(super) fn detach(&mut self, reader: ReaderId) {
-        self.readers -= 1;
-        if let Some(holder) = self.holder.as_mut().filter(|holder| holder.reader == reader) {
-            holder.is_attached = false;
-        }
+        self.attached.remove(&reader);
     }
 
-    /// A reader that went away has not come back in time.
+    /// A reader that went away has not come back in time. If it was the holder, the one that has been attached longest is
+    /// now.
     pub(super) fn give_up(&mut self, reader: ReaderId) {
-        if self.holder.is_some_and(|holder| holder.reader == reader && !holder.is_attached) {
-            self.holder = None;
+        if self.holder.is_some_and(|holder| holder.reader == reader) && !self.attached.contains_key(&reader) {
+            let next = self.attached.first_key_value();
+            self.holder = next.map(|(&reader, &acknowledged)| Holder { reader, acknowledged });
         }
     }
 
@@ -217,6 +223,27 @@ mod tests {
         log.give_up(first);
         assert_eq!(flood(&mut log), 100);
         log.detach(second);
+        log.give_up(second);
+        assert!(log.has_room());
+    }
+
+    #[test]
+    fn whoever_is_attached_longest_inherits_the_place() {
+        let mut log = log();
+        let (first, _) = log.attach(None, false).unwrap();
+        assert_eq!(flood(&mut log), MAX_BYTES);
+        let (second, _) = log.attach(Some(7), false).unwrap();
+        let (third, _) = log.attach(Some(9), false).unwrap();
+        log.acknowledge(second, 20).unwrap();
+        log.detach(first);
+        // Until its time is up the first one may come back and find everything.
+        assert!(!log.has_room());
+        log.give_up(first);
+        assert_eq!(flood(&mut log), 20);
+        log.detach(second);
+        log.detach(third);
+        log.give_up(third);
+        assert!(!log.has_room());
         log.give_up(second);
         assert!(log.has_room());
     }

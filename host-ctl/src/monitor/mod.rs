@@ -6,6 +6,7 @@
 //!  vsock 1025 ┼─► events ─────────┼─► owner ─► ledger (journal) ─► subscribers ─┼─► monitor.sock
 //!  QMP, pidfd ┼─► vmm ────────────┤     │                                       │
 //!  vsock 1024 ┼─► program_output ─┘     └─► stop: STOP, agent, quit, SIGKILL    │
+//!             │ connections to the guest, for clients ──────────────────────────┼─► dialer.sock
 //!             └─────────────────────────────────────────────────────────────────┘
 //! ```
 //!

@@ -68,6 +68,8 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     let mut machine = boot::machine::machine(vm.spec(), &vm.spec().assets.kernel, &secrets, &host)?;
     // The kernel is in the memory.
     machine.origin = Origin::Memory;
+    let vsock = start::address(machine.vsock);
+    let dialer = start::dialer(&vsock)?;
     let listener = start::listener(machine.vsock)?;
     let host_boot = clock::host_boot_id().map_err(MonitorError::io("read", Path::new("boot_id")))?;
     ledger.require(Entry::BootStarted { boot_id: spec.boot_id, host_boot })?;
@@ -89,8 +91,9 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
                 qmp: Some(qmp),
                 run_state: Some(RunState::Running),
                 listener,
+                dialer,
                 spec,
-                vsock: Some(start::address(machine.vsock)),
+                vsock: Some(vsock),
                 before: Some(saved.boot),
                 replugged: true,
             })

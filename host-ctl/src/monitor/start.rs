@@ -10,6 +10,7 @@ use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::port;
 use nix::sys::stat::Mode;
 use tokio::io::unix::AsyncFd;
+use tokio::net::UnixListener;
 use tokio::time::{Duration, Instant, timeout};
 
 use super::error::MonitorError;
@@ -74,6 +75,8 @@ pub(super) struct Running {
     /// What the guest does, where that is known.
     pub(super) run_state: Option<RunState>,
     pub(super) listener: Option<Listener>,
+    /// Where clients are connected to the guest.
+    pub(super) dialer: Option<UnixListener>,
     pub(super) spec: BootSpec,
     pub(super) vsock: Option<Address>,
     /// Of a copy: what the boot was told that was saved.
@@ -97,24 +100,24 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     let kernel = boot::kernel::bootable(vm.spec())?;
     let machine = boot::machine::machine(vm.spec(), &kernel, &secrets, &host)?;
     let listener = listener(machine.vsock)?;
+    let vsock = address(machine.vsock);
+    let dialer = dialer(&vsock)?;
     let host_boot = clock::host_boot_id().map_err(MonitorError::io("read", Path::new("boot_id")))?;
     ledger.require(Entry::BootStarted { boot_id: spec.boot_id, host_boot })?;
     let started = start_processes(vm, ledger, &machine).await;
     match started {
-        Ok((vmm, backend, qmp)) => {
-            let vsock = Some(address(machine.vsock));
-            Ok(Running {
-                vmm,
-                backend,
-                qmp: Some(qmp),
-                run_state: Some(RunState::Running),
-                listener,
-                spec,
-                vsock,
-                before: None,
-                replugged: false,
-            })
-        }
+        Ok((vmm, backend, qmp)) => Ok(Running {
+            vmm,
+            backend,
+            qmp: Some(qmp),
+            run_state: Some(RunState::Running),
+            listener,
+            dialer,
+            spec,
+            vsock: Some(vsock),
+            before: None,
+            replugged: false,
+        }),
         Err(error) => {
             ledger.keep(vec![Entry::StartFailed { reason: error.to_string() }]);
             Err(error)
@@ -156,15 +159,17 @@ pub(super) async fn adopt(
     };
     let listener = match &boot.vsock {
         Some(Address::Kernel(cid)) => listener(VsockConfig::Kernel { cid: *cid })?,
-        Some(Address::VhostUser(_)) => listener(VsockConfig::Backend)?,
+        Some(Address::VhostUser(_) | Address::Monitor { .. }) => listener(VsockConfig::Backend)?,
         Some(Address::Unix(_)) | None => None,
     };
+    let dialer = boot.vsock.as_ref().map_or(Ok(None), dialer)?;
     Ok(Running {
         vmm,
         backend,
         qmp,
         run_state,
         listener,
+        dialer,
         spec,
         vsock: boot.vsock.clone(),
         before: boot.copy_of.and_then(|_| restore::before()),
@@ -248,6 +253,18 @@ pub(super) fn listener(vsock: VsockConfig) -> Result<Option<Listener>, MonitorEr
         }
         VsockConfig::Kernel { cid } => Listener::kernel(cid)
             .map_err(MonitorError::io("listen on the vsock port of", Path::new("/dev/vsock"))),
+    }
+}
+
+/// The monitor's own door to the guest. The kernel's vsock needs none.
+pub(super) fn dialer(vsock: &Address) -> Result<Option<UnixListener>, MonitorError> {
+    match vsock {
+        Address::VhostUser(_) | Address::Monitor { .. } => {
+            let path = Path::new(name::DIALER_SOCKET);
+            let bound = files::remove(path).and_then(|()| UnixListener::bind(path));
+            bound.map(Some).map_err(MonitorError::io("listen on", path))
+        }
+        Address::Kernel(_) | Address::Unix(_) => Ok(None),
     }
 }
 

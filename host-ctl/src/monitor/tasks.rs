@@ -3,13 +3,14 @@
 use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::hex::BootId;
 use firstlight_protocol::sentinel::MacKey;
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use std::path::{Path, PathBuf};
 
 use super::agent_calls::{self, Agent};
-use super::closing::Close;
+use super::closing::{Close, Closing};
 use super::console_output::ConsoleOutput;
 use super::error::MonitorError;
 use super::events::{self, Identity};
@@ -21,8 +22,8 @@ use super::save::Job;
 use super::serial::{self, Said, Serial};
 use super::start::{Process, Running, open_console};
 use super::vmm::{self, VmmCommand};
-use crate::agent::transport::Address;
-use crate::driver::config::VsockConfig;
+use crate::agent::transport::{Address, dialer};
+use crate::driver::config::{VSOCK_SOCKET, VsockConfig};
 use crate::log::{LogError, OutputLog};
 use crate::snapshot::Obstacle;
 use crate::vm::fold::Boot;
@@ -60,8 +61,18 @@ impl Tasks {
         running: Running,
         recover: Option<u32>,
     ) -> Result<(Tasks, mpsc::Receiver<Input>, Said), MonitorError> {
-        let Running { vmm, backend, qmp, listener, spec: boot, vsock, before, replugged, run_state: _ } =
-            running;
+        let Running {
+            vmm,
+            backend,
+            qmp,
+            listener,
+            dialer,
+            spec: boot,
+            vsock,
+            before,
+            replugged,
+            run_state: _,
+        } = running;
         let identity = Identity {
             boot: boot.boot_id,
             key: MacKey::new(&boot.mac_key),
@@ -87,6 +98,9 @@ impl Tasks {
         let mut set = JoinSet::new();
         set.spawn(vmm::watch(process, qmp, commands, inputs.clone()));
         set.spawn(serial::run(serial, open_console()?, inputs.clone(), closing.clone()));
+        if let Some(dialer) = dialer {
+            set.spawn(connect_clients(dialer, closing.clone()));
+        }
         if let Some(listener) = listener {
             set.spawn(events::listen(listener, identity.clone(), road, inputs.clone(), closing));
         }
@@ -197,7 +211,15 @@ impl Tasks {
 pub(super) fn vsock_of(address: &Address) -> VsockConfig {
     match address {
         Address::Kernel(cid) => VsockConfig::Kernel { cid: *cid },
-        Address::VhostUser(_) | Address::Unix(_) => VsockConfig::Backend,
+        Address::VhostUser(_) | Address::Monitor { .. } | Address::Unix(_) => VsockConfig::Backend,
+    }
+}
+
+/// Connects clients to the guest until `closing`.
+async fn connect_clients(dialer: UnixListener, mut closing: Closing) {
+    tokio::select! {
+        () = dialer::serve(dialer, VSOCK_SOCKET.into()) => {}
+        () = closing.told() => {}
     }
 }
 

@@ -24,6 +24,8 @@ pub mod name {
     pub const MONITOR_LOCK: &str = "monitor.lock";
     /// The monitor's socket.
     pub const MONITOR_SOCKET: &str = "monitor.sock";
+    /// Where the monitor connects its clients to the guest, for a vhost-user vsock backend.
+    pub const DIALER_SOCKET: &str = "boot/dialer.sock";
     /// Everything from the serial console.
     pub const SERIAL_LOG: &str = "serial.log";
     /// The program's output.
@@ -185,7 +187,12 @@ impl VmDir {
     /// An address of the journal as seen from any working directory.
     fn absolute(&self, address: Address) -> Address {
         match address {
-            Address::VhostUser(path) => Address::VhostUser(self.path.join(path)),
+            Address::VhostUser(path) => {
+                Address::Monitor { dialer: self.file(name::DIALER_SOCKET), backend: self.path.join(path) }
+            }
+            Address::Monitor { dialer, backend } => {
+                Address::Monitor { dialer: self.path.join(dialer), backend: self.path.join(backend) }
+            }
             Address::Unix(path) => Address::Unix(self.path.join(path)),
             Address::Kernel(cid) => Address::Kernel(cid),
         }

@@ -1,6 +1,7 @@
 //! Bytes to and from one port of a guest.
 
-mod handshake;
+pub mod dialer;
+mod vhost_user;
 
 use std::fmt;
 use std::io;
@@ -22,6 +23,13 @@ pub enum Address {
     /// The unix socket of a vhost-user vsock backend; Firecracker and Cloud Hypervisor have the same. The port is
     /// asked for with a `CONNECT` line.
     VhostUser(PathBuf),
+    /// The same backend, reached through the VM's monitor while there is one.
+    Monitor {
+        /// The monitor's socket, see [`dialer`].
+        dialer: PathBuf,
+        /// The backend's.
+        backend: PathBuf,
+    },
     /// The kernel's vsock, by the guest's context id (`vsock(7)`).
     Kernel(u32),
     /// A plain unix socket in the place of the port, for tests without a VM.
@@ -31,7 +39,9 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Address::VhostUser(path) | Address::Unix(path) => write!(f, "{}", path.display()),
+            Address::VhostUser(path) | Address::Monitor { backend: path, .. } | Address::Unix(path) => {
+                write!(f, "{}", path.display())
+            }
             Address::Kernel(cid) => write!(f, "vsock context id {cid}"),
         }
     }
@@ -53,16 +63,15 @@ const EMPTY_REFUSALS: u32 = 3;
 
 /// Connects to `port` of the guest at `address`.
 ///
-/// A vhost-user backend drops a `CONNECT` for which no guest is ready, and then no answer ever comes. One was also seen to
-/// lose or refuse a single attempt while another connection stood still; the next attempt has another number. And it
-/// counts its connections from the same number after each save: a guest that was saved may still hold an old connection
-/// of that number for some seconds, and then drops or refuses the new one. So there is more than one.
+/// A vhost-user backend drops a `CONNECT` for which no guest is ready, and then no answer ever comes; a guest that is short
+/// of memory refuses one connection and takes the next; and one that was saved may for some seconds still hold an old
+/// connection of the same number, and drops the new one. So there is more than one attempt.
 ///
 /// # Errors
 /// [`Error::Unreachable`] when nothing listens there, [`Error::Timeout`] at the deadline.
 pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<Stream, Error> {
     let mut refusals = match address {
-        Address::VhostUser(_) => EMPTY_REFUSALS,
+        Address::VhostUser(_) | Address::Monitor { .. } => EMPTY_REFUSALS,
         Address::Kernel(_) | Address::Unix(_) => 0,
     };
     loop {
@@ -81,11 +90,16 @@ pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<
 
 async fn dial(address: &Address, port: u32) -> io::Result<Stream> {
     match address {
-        Address::VhostUser(path) => {
-            let mut stream = UnixStream::connect(&ShortPath::of(path)?).await?;
-            handshake::ask_for_port(&mut stream, port).await?;
-            Ok(Box::new(stream))
-        }
+        Address::VhostUser(path) => Ok(Box::new(vhost_user::connect(path, port).await?)),
+        Address::Monitor { dialer, backend } => match dialer::connect(dialer, port).await {
+            // A monitor that was killed leaves its VM running.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                Ok(Box::new(vhost_user::connect(backend, port).await?))
+            }
+            connected => Ok(Box::new(connected?)),
+        },
         Address::Kernel(cid) => Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, port)).await?)),
         Address::Unix(path) => Ok(Box::new(UnixStream::connect(&ShortPath::of(path)?).await?)),
     }

@@ -1,16 +1,44 @@
-//! How a vhost-user vsock backend is asked for a port: `CONNECT <port>\n`, answered by `OK <number>\n`.
+//! The unix socket of a vhost-user vsock backend: `CONNECT <port>\n`, answered by `OK <number>\n`.
 //!
 //! The number is the backend's own and means nothing here. The guest's first bytes may follow the line at once, so it is
 //! read one byte at a time: what a buffered reader took too much of would be lost to the stream.
+//!
+//! vhost-device-vsock 0.3.0 has to be asked with care. When the asker has gone by the time the guest answers, its only thread
+//! panics and nobody reaches the guest any more; when the asker has gone before it was heard, that thread spins for ever.
+//! So whoever asks waits for the answer, even if nobody waits for him any more.
 
 use std::io;
+use std::path::Path;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::{Duration, timeout};
+
+use crate::socket_path::ShortPath;
 
 /// Longest answer in bytes, newline included. `OK 4294967295\n` is 14; a longer line is no answer of a backend.
 const MAX_ANSWER: usize = 32;
 
-pub(super) async fn ask_for_port<S>(stream: &mut S, port: u32) -> io::Result<()>
+/// How long an answer is waited for that nobody wants any more. A guest that is held still for longer may cost the VM its
+/// vsock; what is never answered would stay for ever.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Connects to `port` of the guest behind the backend at `path`. Giving up does not end the attempt; the connection
+/// is closed when it is there.
+pub(super) async fn connect(path: &Path, port: u32) -> io::Result<UnixStream> {
+    let path = ShortPath::of(path)?;
+    let attempt = tokio::spawn(async move {
+        let ask = async {
+            let mut stream = UnixStream::connect(&path).await?;
+            ask_for_port(&mut stream, port).await?;
+            Ok(stream)
+        };
+        timeout(PATIENCE, ask).await?
+    });
+    attempt.await?
+}
+
+async fn ask_for_port<S>(stream: &mut S, port: u32) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -70,6 +98,27 @@ mod tests {
         result.unwrap();
         assert_eq!(asked, b"CONNECT 1024\n");
         assert_eq!(rest, b"first bytes");
+    }
+
+    #[tokio::test]
+    async fn whoever_asked_waits_for_the_answer_when_nobody_else_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vsock");
+        let backend = tokio::net::UnixListener::bind(&path).unwrap();
+        let mut asker = {
+            let given_up = connect(&path, 1024);
+            tokio::pin!(given_up);
+            tokio::select! {
+                asker = backend.accept() => asker.unwrap().0,
+                connected = &mut given_up => panic!("{connected:?}"),
+            }
+        };
+        let mut line = [0; 13];
+        asker.read_exact(&mut line).await.unwrap();
+        assert_eq!(&line, b"CONNECT 1024\n");
+        assert_eq!(asker.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        asker.write_all(b"OK 1\n").await.unwrap();
+        assert_eq!(asker.read(&mut [0]).await.unwrap(), 0);
     }
 
     #[tokio::test]
