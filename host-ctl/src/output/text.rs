@@ -39,6 +39,13 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// The name or path of a file, likewise on one line; bytes that are no UTF-8 are shown as escapes too.
+pub(crate) fn printable_path(path: &[u8]) -> String {
+    path.utf8_chunks()
+        .map(|chunk| printable(chunk.valid()) + &chunk.invalid().escape_ascii().to_string())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +75,10 @@ mod tests {
     #[test]
     fn what_a_guest_says_cannot_command_the_terminal() {
         assert_eq!(printable("a\x1b]0;title\x07\nb ä"), "a\\u{1b}]0;title\\u{7}\\nb ä");
+    }
+
+    #[test]
+    fn names_that_differ_look_different() {
+        assert_eq!(printable_path(b"a\xff\xc3\xa4\nb\xc3"), "a\\xffä\\nb\\xc3");
     }
 }
