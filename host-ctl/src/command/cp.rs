@@ -55,7 +55,7 @@ impl Cp {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let is_archive_out = self.destination == Location::Archive;
         let (vm, direction) = self.resolve()?;
-        let guest = Guest::reach(context, &vm).await?;
+        let guest = Guest::reach(context, &vm, "cp").await?;
         let mut interrupts = Interrupts::listen()?;
         let interrupt = Cell::new(0);
         let stop = async {
