@@ -17,6 +17,7 @@ use std::time::Duration;
 use firstlight_guest_agent::sys as agent_sys;
 use firstlight_protocol::agent_config::{AgentConfig, CONFIG_FD_ENV, READY_FD_ENV};
 use firstlight_protocol::hex::{BootId, Secret};
+use firstlight_protocol::message::file::Place;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::TempDir;
@@ -185,6 +186,11 @@ pub fn start(command: &mut Command, config: &File, others: &[BorrowedFd<'_>]) ->
     let mut said = String::new();
     ready.read_to_string(&mut said).unwrap();
     (child, said)
+}
+
+/// A path as the agent is asked for it.
+pub fn place(path: &Path) -> Place {
+    Place::new(path.to_str().unwrap())
 }
 
 /// Waits until a process is no more than a zombie.
