@@ -242,7 +242,7 @@ fn files_are_looked_at_and_renamed_and_errors_name_them() {
 fn a_reader_that_stands_still_for_half_a_minute_holds_up_nobody_and_loses_nothing() {
     let Some(lab) = Lab::open() else { return };
     let vm = lab.start("still", &["--memory", "512M", "--", "sleep", "1000"]);
-    let _ = vm.sh("seq 1 10000000 | head -c 60000000 >/large");
+    let _ = vm.sh("head -c 60000000 /dev/urandom >/large");
     let back = lab.path("large");
     let reader = lab.command(&["cp", "still:/large", back.to_str().unwrap()]).spawn().unwrap();
     let signal = |name: &str| {
