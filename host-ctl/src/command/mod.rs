@@ -2,6 +2,7 @@
 
 mod attach;
 mod batch;
+mod bench;
 mod boot_chart;
 mod completion;
 mod cp;
@@ -74,6 +75,7 @@ pub(crate) enum Command {
     Rm(rm::Rm),
     Pool(pool::Pool),
     BootChart(boot_chart::BootChart),
+    Bench(bench::Bench),
     #[command(subcommand)]
     Headers(headers::Headers),
     Image(image::Image),
@@ -115,6 +117,7 @@ impl Command {
             Command::Rm(rm) => rm.run(context).await.map(done),
             Command::Pool(pool) => pool.run(context).await,
             Command::BootChart(chart) => chart.run(context).await.map(done),
+            Command::Bench(bench) => bench.run(context).await.map(done),
             Command::Headers(headers) => headers.run(context).map(done),
             Command::Image(image) => image.run(context).map(done),
             Command::Metrics(metrics) => metrics.run(context).await.map(done),

@@ -96,6 +96,11 @@ impl Failure {
         Failure { exit, ..self }
     }
 
+    /// The same failure, of one of several things that are done: `what` goes before the sentence.
+    pub(crate) fn within(self, what: &str) -> Failure {
+        Failure { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// The sentence.
     pub(crate) fn message(&self) -> &str {
         &self.message
