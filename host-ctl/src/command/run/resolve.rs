@@ -8,6 +8,7 @@ use firstlight_host_ctl::image::{self, ImageError};
 use firstlight_host_ctl::vm::spec::{self, HeadersSpec, LogLimits, NetworkSpec, RootSpec, VolumeSpec};
 use firstlight_host_ctl::vm::{Draft, Store, VmId, VmSpec};
 use firstlight_protocol::boot_spec::{self, Dns, Mac, Program, StageOrder};
+use nix::net::if_::if_nametoindex;
 
 use super::options::{Accel, Machine, Mode, Stages, VmOptions};
 use crate::cli::value::environment;
@@ -180,8 +181,8 @@ fn network(net: &Net, id: VmId) -> Result<NetworkSpec, Failure> {
         Net::None => NetworkSpec::None,
         Net::User => NetworkSpec::User,
         Net::Tap(tap) => {
-            let path = Path::new("/sys/class/net").join(&tap.interface);
-            if !path.exists() {
+            // Not by /sys, which may show another network namespace than ours.
+            if if_nametoindex(tap.interface.as_str()).is_err() {
                 let name = &tap.interface;
                 return Err(Failure::usage(format!("there is no network device {name}")).hint(format!(
                     "make one: ip tuntap add dev {name} mode tap user $USER && ip link set {name} up"
