@@ -9,6 +9,7 @@
 #   systemd    systemd alone: no udev, no D-Bus, no getty that could work
 #   networkd   systemd with udev, D-Bus and a networkd that would take every interface over
 #   bootable   systemd with the distribution's kernel and an initrd by initramfs-tools
+#   rivals     what the benchmark compares host-ctl with: servers for ssh, scp and rsync, and QEMU's guest agent
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -26,7 +27,9 @@ packages_of() {
         systemd) echo iproute2,systemd,systemd-sysv ;;
         networkd) echo iproute2,systemd,systemd-sysv,udev,dbus ;;
         bootable) echo "iproute2,systemd,systemd-sysv,udev,initramfs-tools,linux-image-cloud-$(dpkg --print-architecture)" ;;
-        *) die "there is no variant $1" "there are plain, compiler, systemd, networkd and bootable" ;;
+        # kmod: the guest agent's channel needs a kernel module that nothing of ours does.
+        rivals) echo iproute2,kmod,openssh-server,rsync,qemu-guest-agent ;;
+        *) die "there is no variant $1" "there are plain, compiler, systemd, networkd, bootable and rivals" ;;
     esac
 }
 

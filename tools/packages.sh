@@ -1,5 +1,8 @@
 #!/bin/bash
 # Installs the distribution's packages that are missing, told by what they bring.
+#
+#   tools/packages.sh            for `make demo` and `make test`
+#   tools/packages.sh --bench    those alone that `make bench` needs besides
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 . "$root/tools/apt.sh"
@@ -25,6 +28,13 @@ fakeroot            fakeroot
 newuidmap           uidmap
 "
 
+# What the benchmark compares with, and the network it reaches it by.
+rivals="
+ssh                 openssh-client
+rsync               rsync
+ip                  iproute2
+"
+
 # A root file system that is one busybox has no libraries.
 static_busybox() {
     have busybox && ! LC_ALL=C ldd "$(command -v busybox)" 2>/dev/null | grep -q '=>'
@@ -44,11 +54,20 @@ debian_keyring() {
     compgen -G '/usr/share/keyrings/debian-archive-keyring.*' >/dev/null
 }
 
-missing_packages() {
+# The packages of the table $1 that bring what is not there.
+missing_of() {
     local program package
     while read -r program package; do
         [ -z "$program" ] || have "$program" || echo "$package"
-    done <<<"$programs"
+    done <<<"$1"
+}
+
+missing_packages() {
+    if [ "$purpose" = --bench ]; then
+        missing_of "$rivals"
+        return
+    fi
+    missing_of "$programs"
     static_busybox || echo busybox-static
     static_libc || echo libc6-dev
     faketime_library || echo libfaketime
@@ -56,7 +75,8 @@ missing_packages() {
 }
 
 main() {
-    local missing
+    # `missing_packages` reads the purpose.
+    local missing purpose=${1:-}
     mapfile -t missing < <(missing_packages | sort -u)
     [ ${#missing[@]} -gt 0 ] || return 0
     have apt-get || die "this is no Debian or Ubuntu, and what these packages (Debian's names) bring is missing:" \
@@ -74,4 +94,4 @@ main() {
         "${missing[*]}"
 }
 
-main
+main "$@"

@@ -3,24 +3,31 @@
 //! | room | does |
 //! | --- | --- |
 //! | [`machine`] | boots VMs with a plugin in QEMU that notes moments and counts instructions |
+//! | [`guest`] | the VM of the host's path, and the ways into it |
+//! | [`contest`] | several ways to do one thing, in turn |
 //! | [`measurement`] | what is measured, a file each |
 //! | [`report`] | figures as a table, JSON and pictures |
 //! | [`gate`] | `make bench-check`: counts against the committed ones |
 
 #![allow(
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a measuring program prints, and fails by panicking: a figure it could not get is no figure"
 )]
 
+mod contest;
 mod gate;
+mod guest;
 mod machine;
 mod measurement;
 mod report;
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use firstlight_host_ctl::assets::{self, Environment, Wanted};
@@ -82,13 +89,22 @@ fn context(lab: Lab, runs: usize) -> Context {
     let wanted = Wanted { builtin_root: true, ..Wanted::default() };
     let assets = assets::find(&wanted, &Environment::of_process()).unwrap_or_else(|error| panic!("{error}"));
     let disks = Disks::make(&bench.program);
-    Context { tools, bench, assets, disks, lab, runs }
+    Context { tools, bench, assets, disks, guest: OnceCell::new(), lab, runs }
 }
 
 fn report(context: &Context, names: &[String]) -> Report {
     let chosen = ALL.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|wanted| wanted == name));
-    let sections = chosen.map(|(_, measure)| measure(context)).collect();
+    let sections = chosen.map(|(name, measure)| announced(name, || measure(context))).collect();
     Report { version: 1, machine: machine_in_words(context), sections }
+}
+
+/// Says how long a measurement takes, for whoever waits.
+fn announced<T>(name: &str, measure: impl FnOnce() -> T) -> T {
+    eprintln!("==> measuring {name}");
+    let begun = Instant::now();
+    let measured = measure();
+    eprintln!("==> measured {name} in {:.0?}", begun.elapsed());
+    measured
 }
 
 fn publish(report: &Report, to_docs: bool) {

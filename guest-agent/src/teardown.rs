@@ -42,3 +42,21 @@ async fn settled(flow: &mut watch::Receiver<Flow>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use firstlight_protocol::message::output::{Position, Stream};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_longer_than_a_monitor_takes_to_appear() {
+        let mut flow = Flow::new(Position::default());
+        flow.moved(Stream::Stdout, 1);
+        let (_output, mut flow) = watch::channel(flow);
+        let begun = Instant::now();
+        settled(&mut flow).await;
+        assert_eq!(begun.elapsed(), APPEAR);
+    }
+}

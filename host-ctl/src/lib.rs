@@ -4,6 +4,7 @@ pub mod agent;
 pub mod assets;
 pub mod backoff;
 pub mod boot;
+pub mod boot_bench;
 pub mod boot_chart;
 pub mod clock;
 pub mod copy;

@@ -17,3 +17,10 @@ pub mod vm;
 pub use follow::Follower;
 pub use lab::{Finished, Lab};
 pub use vm::Vm;
+
+/// Lets `duration` pass. For tests that cut something off at instants of their choosing: the instant is what they vary, not
+/// what they wait for.
+#[allow(clippy::disallowed_methods, reason = "see above")]
+pub fn let_pass(duration: std::time::Duration) {
+    std::thread::sleep(duration);
+}

@@ -27,7 +27,7 @@ fn a_batch_gives_each_operation_its_own_result() {
     let vm = lab.start("batch", &["--", "sleep", "1000"]);
     let operations = r#"[
         {"id": "who", "op": "exec", "argv": ["id", "-u"]},
-        {"id": "slow", "op": "exec", "argv": ["sh", "-c", "echo begun; exec sleep 1000"], "timeout_ms": 500},
+        {"id": "slow", "op": "exec", "argv": ["sh", "-c", "echo begun; exec sleep 1000"], "timeout_ms": 5000},
         {"id": "missing", "op": "exec", "argv": ["/no/such/command"]},
         {"id": "guest", "op": "status"}
     ]"#;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use firstlight_tests::{Lab, Vm, disk};
+use firstlight_tests::{Lab, Vm, disk, let_pass};
 
 /// The instants at which the power is cut, spread over an installation.
 const INSTANTS: u32 = 5;
@@ -84,12 +84,6 @@ fn outcome(vm: &Vm<'_>) -> serde_json::Value {
             return vm.inspect()["headers"].clone();
         }
     }
-}
-
-/// Lets `duration` pass: the instant of the cut is what a test varies, not what it waits for.
-#[allow(clippy::disallowed_methods, reason = "see above")]
-fn let_pass(duration: Duration) {
-    std::thread::sleep(duration);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! | module | what is proved there |
 //! | --- | --- |
+//! | [`bench_boot`] | boots measured with `bench boot`, and nothing left of them |
 //! | [`boot`] | a VM runs what it was asked to, in the guest, from each kind of root |
 //! | [`program`] | the program's exit code, signal, user, environment, limits and orphans |
 //! | [`failure`] | bad input and failed boots: one clear error, nothing left behind |
@@ -31,6 +32,7 @@ mod agent;
 mod agent_suite;
 mod baked;
 mod batch;
+mod bench_boot;
 mod boot;
 mod failure;
 mod files;

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::Command;
 
 use firstlight_tests::Lab;
 
@@ -42,4 +43,23 @@ fn addresses_routes_and_names_are_set_and_usable_at_once() {
         assert!(text.contains(wanted), "no {wanted:?} in: {text}");
     }
     assert!(!text.contains("tentative"), "an address is still unusable: {text}");
+}
+
+#[test]
+fn a_device_of_another_network_namespace_is_none() {
+    let Some(lab) = Lab::open() else { return };
+    // What the host has besides loopback; /sys goes on to show it in a namespace that has loopback alone.
+    let mut devices = std::fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().file_name());
+    let Some(device) = devices.find(|name| name != "lo").and_then(|name| name.into_string().ok()) else {
+        return;
+    };
+    let net = format!("tap:{device},address=192.168.7.2/24");
+    let inside = lab.command(&["run", "--dry-run", "--net", &net, "--", "true"]);
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net"]).arg(inside.get_program()).args(inside.get_args());
+    command.env("FIRSTLIGHT_STATE_DIR", lab.state_dir());
+    let run = command.output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("there is no network device {device}")), "{said}");
 }

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use firstlight_tests::lab::finish;
 use firstlight_tests::small_disk::SmallDisk;
-use firstlight_tests::{Lab, Vm, host_process, requirement};
+use firstlight_tests::{Lab, Vm, host_process, let_pass, requirement};
 
 /// The instants at which a monitor is killed, spread over a boot.
 const INSTANTS: u32 = 20;
@@ -33,12 +33,6 @@ fn outline(vm: &Vm<'_>) -> Vec<String> {
 #[track_caller]
 fn wait_for_the_last_event_of_the_boot(vm: &Vm<'_>) {
     vm.follow_events().until("\"stage\":\"program\"");
-}
-
-/// Lets `duration` pass: the instant of the kill is what this test varies, not what it waits for.
-#[allow(clippy::disallowed_methods, reason = "see above")]
-fn let_pass(duration: Duration) {
-    std::thread::sleep(duration);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use firstlight_protocol::message::copy::Attribute;
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, flistxattr_query, fsetxattr};
 use rustix::io::Errno;
 
 /// Bytes of an attribute's value, and of all names of a file, at most (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
@@ -17,12 +17,13 @@ const NOT_COPIED: &[&[u8]] = &[b"security.selinux", b"security.SMACK64", b"secur
 
 /// The attributes of an open file, and how many had to be left out.
 pub(crate) fn read(file: impl AsFd) -> Result<(Vec<Attribute>, u64), Errno> {
-    // Most files have none, which costs this one call.
-    if list(&file, &mut [])? == 0 {
-        return Ok((Vec::new(), 0));
-    }
-    let mut names = vec![0; MAX_SIZE];
-    let length = list(&file, &mut names)?;
+    let mut names = match flistxattr_query(&file) {
+        // Most files have none, which costs this one call. Some file systems have none at all.
+        Ok(0) | Err(Errno::NOTSUP) => return Ok((Vec::new(), 0)),
+        Ok(_) => vec![0; MAX_SIZE],
+        Err(errno) => return Err(errno),
+    };
+    let length = flistxattr(&file, names.as_mut_slice())?;
     let mut value = vec![0; MAX_SIZE];
     let (mut attributes, mut total, mut left_out) = (Vec::new(), 0, 0);
     let names = names[..length].split(|byte| *byte == 0);
@@ -41,14 +42,6 @@ pub(crate) fn read(file: impl AsFd) -> Result<(Vec<Attribute>, u64), Errno> {
         }
     }
     Ok((attributes, left_out))
-}
-
-/// `flistxattr(2)`; with no buffer, the length it would need. A file system without attributes has none.
-fn list(file: impl AsFd, names: &mut [u8]) -> Result<usize, Errno> {
-    match flistxattr(file, names) {
-        Err(Errno::NOTSUP) => Ok(0),
-        length => length,
-    }
 }
 
 /// Sets attributes, and counts those that cannot be set here: the file system has none of their kind, or it takes other

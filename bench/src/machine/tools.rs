@@ -72,6 +72,12 @@ impl Tools {
         self.compile("minimal.c", "minimal", &["-static", &define])
     }
 
+    /// The guest's end of bare vsock connections.
+    #[must_use]
+    pub(crate) fn peer(&self) -> PathBuf {
+        self.compile("peer.c", "peer", &["-static"])
+    }
+
     fn compile(&self, source: &str, name: &str, flags: &[&str]) -> PathBuf {
         let output = self.dir.join(name);
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(source);

@@ -9,6 +9,7 @@ mod table;
 
 use std::path::Path;
 
+use firstlight_host_ctl::boot_bench::Spread;
 use serde::Serialize;
 
 pub(crate) use docs::publish;
@@ -48,6 +49,9 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     /// As often as it was measured.
     pub(crate) samples: Vec<f64>,
+    /// Why it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_measured: Option<String>,
 }
 
 /// A figure with a target.
@@ -69,38 +73,42 @@ pub(crate) enum Target {
     AtMost(f64),
     /// No less than this.
     AtLeast(f64),
+    /// Nobody has said.
+    Open,
 }
 
 impl Figure {
     /// A figure of one or more samples.
     #[must_use]
     pub(crate) fn new(what: impl Into<String>, unit: &'static str, samples: Vec<f64>) -> Figure {
-        Figure { what: what.into(), unit, samples }
+        Figure { what: what.into(), unit, samples, not_measured: None }
     }
 
-    /// The middle one; of an even number, the mean of the two in the middle.
+    /// A figure that there is none of, for this reason.
+    #[must_use]
+    pub(crate) fn not_measured(what: impl Into<String>, unit: &'static str, why: &str) -> Figure {
+        Figure { not_measured: Some(why.to_owned()), ..Figure::new(what, unit, Vec::new()) }
+    }
+
+    /// The middle and the extremes; `None` where it was not measured.
+    #[must_use]
+    pub(crate) fn spread(&self) -> Option<Spread> {
+        Spread::of(&self.samples)
+    }
+
+    /// The middle one; not a number where it was not measured.
     #[must_use]
     pub(crate) fn median(&self) -> f64 {
+        self.spread().map_or(f64::NAN, |spread| spread.median)
+    }
+
+    /// So many per cent of the samples are no greater than this; not a number where it was not measured.
+    #[must_use]
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.samples.clone();
         sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        match (sorted.get(middle), sorted.len() % 2) {
-            (None, _) => f64::NAN,
-            (Some(upper), 1) => *upper,
-            (Some(upper), _) => sorted.get(middle - 1).map_or(*upper, |lower| f64::midpoint(*lower, *upper)),
-        }
-    }
-
-    /// The least.
-    #[must_use]
-    pub(crate) fn min(&self) -> f64 {
-        self.samples.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    /// The greatest.
-    #[must_use]
-    pub(crate) fn max(&self) -> f64 {
-        self.samples.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+        let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+        sorted.get(index).copied().unwrap_or(f64::NAN)
     }
 }
 
@@ -117,6 +125,7 @@ impl Check {
         match self.target {
             Target::AtMost(limit) => self.value <= limit,
             Target::AtLeast(limit) => self.value >= limit,
+            Target::Open => true,
         }
     }
 }
@@ -150,11 +159,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
-        let median = |samples: &[f64]| Figure::new("", "ms", samples.to_vec()).median();
-        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        assert!((median(&[4.0, 1.0, 2.0, 9.0]) - 3.0).abs() < 1e-9);
-        assert!(median(&[]).is_nan());
+    fn a_percentile_is_one_of_the_samples_whatever_their_order() {
+        let samples: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        let figure = Figure::new("", "ms", samples);
+        assert_eq!([50, 99, 100].map(|percent| figure.percentile(percent)), [100.0, 198.0, 200.0]);
+        assert_eq!(Figure::new("", "ms", vec![7.0]).percentile(99), 7.0);
+        assert!(Figure::not_measured("", "ms", "no time").percentile(99).is_nan());
     }
 
     #[test]

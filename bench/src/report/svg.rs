@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use firstlight_host_ctl::boot_bench::Spread;
+
 use super::table::number;
 use super::{Figure, Section};
 
@@ -16,7 +18,8 @@ const TOP: f64 = 40.0;
 /// The picture; `None` for a section without times.
 pub(super) fn bars(section: &Section) -> Option<String> {
     let times: Vec<&Figure> = section.figures.iter().filter(|figure| figure.unit == "ms").collect();
-    let longest = times.iter().map(|figure| figure.max()).fold(0.0, f64::max);
+    let spreads = times.iter().filter_map(|figure| figure.spread());
+    let longest = spreads.map(|spread| spread.max).fold(0.0, f64::max);
     if times.is_empty() || longest <= 0.0 {
         return None;
     }
@@ -37,18 +40,24 @@ pub(super) fn bars(section: &Section) -> Option<String> {
 }
 
 fn bar(svg: &mut String, figure: &Figure, y: f64, scale: f64) {
-    let at = |value: f64| LEFT + value * scale;
     let (text_y, middle) = (y + 15.0, y + 10.0);
-    let [median, min, max] = [figure.median(), figure.min(), figure.max()];
     // Writing to a string does not fail.
+    let _ = writeln!(
+        svg,
+        "<text x=\"{:.1}\" y=\"{text_y}\" text-anchor=\"end\">{}</text>",
+        LEFT - 8.0,
+        escape(&figure.what)
+    );
+    let Some(Spread { median, min, max }) = figure.spread() else {
+        let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"{text_y}\" fill=\"#777\">not measured</text>");
+        return;
+    };
+    let at = |value: f64| LEFT + value * scale;
     let _ = write!(
         svg,
-        "<text x=\"{:.1}\" y=\"{text_y}\" text-anchor=\"end\">{}</text>\n\
-         <rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"20\" fill=\"#4c78a8\"/>\n\
+        "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"20\" fill=\"#4c78a8\"/>\n\
          <line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle}\" y2=\"{middle}\" stroke=\"#222\" stroke-width=\"2\"/>\n\
          <text x=\"{:.1}\" y=\"{text_y}\">{}</text>\n",
-        LEFT - 8.0,
-        escape(&figure.what),
         median * scale,
         at(min),
         at(max),
@@ -71,6 +80,8 @@ mod tests {
         let mut section = Section { name: "x", title: "X", text: String::new(), figures, checks: vec![] };
         let svg = bars(&section).unwrap();
         assert!(svg.contains("a &lt;b&gt;") && !svg.contains("heap"), "{svg}");
+        section.figures.push(Figure::not_measured("rival", "ms", "it is not there"));
+        assert!(bars(&section).unwrap().contains("not measured"));
         section.figures.remove(0);
         assert_eq!(bars(&section), None);
     }

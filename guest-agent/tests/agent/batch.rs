@@ -1,7 +1,5 @@
 //! Many operations in one frame.
 
-use std::time::{Duration, Instant};
-
 use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::batch::{
@@ -193,11 +191,10 @@ fn commands_in_parallel_can_wait_for_each_other() {
     let meet = vec![sh(&format!("cat {}", fifo.display())), sh(&format!("echo met > {}", fifo.display()))];
     let outcomes = run(&mut agent.connect(), &BatchRequest { parallel: 2, ..batch(meet.clone()) });
     assert_eq!(ran(&outcomes[0]).output.stdout.bytes, b"met\n");
-    let mut alone = batch(meet);
-    alone.items[0].timeout_ms = Some(300);
-    alone.items[1].timeout_ms = Some(300);
-    let outcomes = run(&mut agent.connect(), &alone);
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::TimedOut(_))), "{outcomes:?}");
+    // One after the other, the first waits until the whole batch's time is up and the second is never begun.
+    let outcomes = run(&mut agent.connect(), &BatchRequest { deadline_ms: 500, ..batch(meet) });
+    assert!(matches!(outcomes[0], Outcome::TimedOut(_)), "{outcomes:?}");
+    assert_eq!(outcomes[1], Outcome::Skipped(Skip::Deadline));
 }
 
 #[test]
@@ -207,9 +204,7 @@ fn a_command_out_of_time_is_ended_and_what_it_wrote_is_kept() {
     let mut request =
         batch(vec![sh("trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000"), sh("echo next")]);
     request.items[0].timeout_ms = Some(500);
-    let begun = Instant::now();
     let outcomes = run(&mut client, &request);
-    assert!(begun.elapsed() < Duration::from_secs(30));
     let child = String::from_utf8(cut_short(&outcomes[0]).stdout.bytes.clone()).unwrap();
     assert_eq!(ran(&outcomes[1]).output.stdout.bytes, b"next\n");
     wait_for_end(child.trim().parse().unwrap());

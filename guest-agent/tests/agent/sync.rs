@@ -7,21 +7,17 @@ use std::path::Path;
 
 use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
-use firstlight_protocol::message::copy::{Entry, Totals};
+use firstlight_protocol::message::copy::Entry;
 use firstlight_protocol::message::error::Cause;
-use firstlight_protocol::message::file::{Place, Timestamp};
+use firstlight_protocol::message::file::Timestamp;
 use firstlight_protocol::message::sync::{
     Adjustment, AmendDone, AmendRequest, FetchRequest, Item, ItemContent, MAX_PATTERNS, Owner, Removal,
     TreeEnd, TreeItems, TreeRequest,
 };
 
-use super::common::{Agent, Client};
+use super::common::{Agent, Client, place};
 
 const ID: u64 = 6;
-
-fn place(path: &Path) -> Place {
-    Place::new(path.to_str().unwrap())
-}
 
 fn ask_for_tree(client: &mut Client, path: &Path, exclude: &[&str], checksum: bool) {
     let exclude = exclude.iter().map(|pattern| pattern.as_bytes().to_vec()).collect();
@@ -113,20 +109,9 @@ fn fetch(client: &mut Client, path: &Path, paths: &[&str]) -> Vec<(Entry, Vec<u8
     let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
     let request = FetchRequest { place: place(path), owner, paths };
     client.send(Kind::FetchRequest, ID, &codec::encode(&request).unwrap());
-    let mut entries: Vec<(Entry, Vec<u8>)> = Vec::new();
-    loop {
-        let frame = client.receive().unwrap();
-        if frame.kind == Kind::CopyEntry {
-            entries.push((codec::decode(&frame.payload).unwrap(), Vec::new()));
-        } else if frame.kind == Kind::CopyData {
-            entries.last_mut().unwrap().1.extend(frame.payload);
-        } else {
-            assert_eq!(frame.kind, Kind::CopyEnd);
-            let totals: Totals = codec::decode(&frame.payload).unwrap();
-            assert_eq!(totals.entries, entries.len() as u64);
-            return entries;
-        }
-    }
+    let (entries, totals) = client.copied(ID);
+    assert_eq!(totals.entries, entries.len() as u64);
+    entries
 }
 
 #[test]

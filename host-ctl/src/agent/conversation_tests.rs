@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use firstlight_protocol::codec;
-use firstlight_protocol::frame::{HEADER_LEN, Header, MAX_PAYLOAD};
-use firstlight_protocol::hex::{BootId, Secret};
+use firstlight_protocol::frame::{Header, MAX_PAYLOAD};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::batch::{Batch, BatchRequest, ItemResult, Outcome};
 use firstlight_protocol::message::error::{AgentError, Cause};
 use firstlight_protocol::message::exec::{ExecOutcome, ExecRequest};
-use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
+use firstlight_protocol::message::hello::{Refusal, Welcome};
 use firstlight_protocol::message::output::Stream;
 use firstlight_protocol::message::session::{
     INPUT_WINDOW, SessionAck, SessionChunk, SessionEnd, SessionInputTaken, SessionKey, SessionStartRequest,
@@ -17,63 +16,10 @@ use firstlight_protocol::message::session::{
 };
 use firstlight_protocol::sentinel::ExitStatus;
 use firstlight_protocol::version;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::time::Instant;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::script::{BOOT, Script, connected, ends, soon, token};
 use super::*;
-
-const BOOT: BootId = BootId([1, 2, 3, 4]);
-
-/// The agent's end of a connection.
-struct Script(DuplexStream);
-
-impl Script {
-    async fn say<T: bincode::Encode>(&mut self, kind: Kind, id: u64, message: &T) {
-        self.say_bytes(kind, id, &codec::encode(message).unwrap()).await;
-    }
-
-    async fn say_bytes(&mut self, kind: Kind, id: u64, payload: &[u8]) {
-        self.0.write_all(&Header::new(kind, id, payload.len()).unwrap().encode()).await.unwrap();
-        self.0.write_all(payload).await.unwrap();
-    }
-
-    async fn hear(&mut self) -> (Header, Vec<u8>) {
-        let mut header = [0; HEADER_LEN];
-        self.0.read_exact(&mut header).await.unwrap();
-        let header = Header::decode(&header).unwrap();
-        let mut payload = vec![0; header.length as usize];
-        self.0.read_exact(&mut payload).await.unwrap();
-        (header, payload)
-    }
-
-    async fn welcome(&mut self) {
-        let (header, payload) = self.hear().await;
-        assert_eq!(header.kind, Kind::Hello);
-        assert_eq!(codec::decode::<Hello>(&payload).unwrap().token, token());
-        self.say(Kind::Welcome, header.id, &Welcome { version: version::CURRENT, boot_id: BOOT }).await;
-    }
-}
-
-fn token() -> Secret {
-    Secret([7; 32])
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(5)
-}
-
-fn ends() -> (transport::Stream, Script) {
-    let (ours, theirs) = tokio::io::duplex(1 << 16);
-    (Box::new(ours), Script(theirs))
-}
-
-/// A connection through its hello, and the agent's end of it.
-async fn connected() -> (Connection, Script) {
-    let (stream, mut script) = ends();
-    let secret = token();
-    let (connection, ()) = tokio::join!(Connection::over(stream, &secret, soon()), script.welcome());
-    (connection.unwrap(), script)
-}
 
 #[tokio::test]
 async fn the_hello_agrees_on_a_version_and_names_the_boot() {

@@ -41,3 +41,5 @@ pub use unary::{Ping, SessionsRequest, StatusRequest, ThawRequest, Unary};
 
 #[cfg(test)]
 mod conversation_tests;
+#[cfg(test)]
+pub(crate) mod script;

@@ -38,7 +38,7 @@ pub(crate) struct Attach {
 
 impl Attach {
     pub(crate) async fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let vm = running(context, &self.name).await?;
+        let vm = running(context, &self.name, "attach").await?;
         let mut interrupts = Interrupts::listen()?;
         let request = SessionAttachRequest { id: self.id, from: self.from, take_over: false };
         let attached = session::attach(connect(&vm).await?, &request).await;

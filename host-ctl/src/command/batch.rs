@@ -8,7 +8,7 @@ use firstlight_host_ctl::agent::batch::report::{Report, summary, word};
 use firstlight_host_ctl::agent::batch::{document, millis, perform};
 use firstlight_host_ctl::vm::Store;
 use firstlight_protocol::frame::MAX_PAYLOAD;
-use firstlight_protocol::message::batch::{self, BatchRequest, MAX_DEADLINE_MS, MAX_PARALLEL};
+use firstlight_protocol::message::batch::{self, BatchRequest, MAX_DEADLINE_MS, MAX_PARALLEL, Outcome};
 
 use super::explain::agent_failure;
 use super::guest::Requests;
@@ -86,6 +86,14 @@ fn read() -> Result<String, Failure> {
     Ok(input)
 }
 
+/// Errors name a file or a command, and are shown whole.
+fn answer(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Error(_) => text::printable(&summary(outcome)),
+        Outcome::Done(_) | Outcome::Skipped(_) | Outcome::TimedOut(_) => text::remark(&summary(outcome)),
+    }
+}
+
 fn table(batch: &batch::Batch) -> String {
     let mut table = Table::new(&["ID", "RESULT", "MS", "ANSWER"]);
     for result in &batch.results {
@@ -94,7 +102,7 @@ fn table(batch: &batch::Batch) -> String {
             text::printable(&result.id),
             word(&result.outcome).to_owned(),
             format!("{ms:.1}"),
-            text::printable(&summary(&result.outcome)),
+            answer(&result.outcome),
         ];
         table.row(cells.into());
     }

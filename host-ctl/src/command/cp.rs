@@ -55,7 +55,7 @@ impl Cp {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let is_archive_out = self.destination == Location::Archive;
         let (vm, direction) = self.resolve()?;
-        let guest = Guest::reach(context, &vm).await?;
+        let guest = Guest::reach(context, &vm, "cp").await?;
         let mut interrupts = Interrupts::listen()?;
         let interrupt = Cell::new(0);
         let stop = async {
@@ -136,7 +136,7 @@ fn failure(error: &CopyError, vm: &str, interrupt: u8) -> Failure {
 fn warn(totals: &Totals) {
     let Totals { special, lost_attributes, .. } = *totals;
     if special > 0 {
-        output::note(format_args!("warning: {special} sockets, pipes or devices were left out"));
+        output::note(format_args!("warning: sockets, pipes and devices are not copied: {special} left out"));
     }
     if lost_attributes > 0 {
         output::note(format_args!(

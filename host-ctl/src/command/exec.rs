@@ -131,7 +131,7 @@ impl Exec {
         }
         let command = self.setting.request(&self.argv, self.interactive, self.tty)?;
         let command = ExecRequest { timeout_ms: self.timeout.map(millis), ..command };
-        let vm = running(context, &self.name).await?;
+        let vm = running(context, &self.name, "exec").await?;
         if self.kill {
             return self.end_session(&vm).await;
         }

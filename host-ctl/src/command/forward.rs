@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::explain::{agent_failure, require};
+use super::explain::{agent_failure, require_for};
 use crate::cli::resolved::Context;
 use crate::cli::value::route::{self, Route};
 use crate::follow::{Follow, Step};
@@ -52,7 +52,7 @@ impl Forward {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let vm = Store::open(&context.state_dir)?.resolve(&self.name)?;
         client::ensure(&vm).await?;
-        require(Operation::Exec, &vm.view()?)?;
+        require_for("forward", Operation::Exec, &vm.view()?)?;
         let name = vm.spec().name.clone();
         let Some((address, token)) = vm.agent()? else {
             let failure = Failure::new(Code::Unreachable, format!("{name} has no way to its agent"));

@@ -10,7 +10,7 @@ use firstlight_host_ctl::vm::{Store, VmDir};
 use firstlight_protocol::message::file::Place;
 use tokio::time::Instant;
 
-use super::explain::{agent_failure, require, require_for};
+use super::explain::{agent_failure, require_for};
 use crate::cli::resolved::Context;
 use crate::output::{Code, Failure};
 
@@ -44,18 +44,18 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// Reaches the agent of a VM whose state allows that.
-    pub(super) async fn reach(context: &Context, name: &str) -> Result<Guest, Failure> {
-        let vm = running(context, name).await?;
+    /// Reaches the agent of a VM whose state allows the command `command`.
+    pub(super) async fn reach(context: &Context, name: &str, command: &str) -> Result<Guest, Failure> {
+        let vm = running(context, name, command).await?;
         Ok(Guest { name: vm.spec().name.clone(), connection: connect(&vm).await? })
     }
 }
 
-/// A VM whose state allows to reach its agent.
-pub(super) async fn running(context: &Context, name: &str) -> Result<VmDir, Failure> {
+/// A VM whose state allows the command `command`, which needs its agent.
+pub(super) async fn running(context: &Context, name: &str, command: &str) -> Result<VmDir, Failure> {
     let vm = Store::open(&context.state_dir)?.resolve(name)?;
     client::ensure(&vm).await?;
-    require(Operation::Exec, &vm.view()?)?;
+    require_for(command, Operation::Exec, &vm.view()?)?;
     Ok(vm)
 }
 

@@ -1,5 +1,6 @@
 //! `logs [-f] [--tail] [--since] [-t] [--stdout] [--stderr] [--all] NAME`
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
@@ -10,14 +11,18 @@ use firstlight_host_ctl::monitor::client;
 use firstlight_host_ctl::vm::vm_dir::name;
 use firstlight_host_ctl::vm::{Store, VmDir};
 use firstlight_protocol::message::output::Stream as From;
+use serde::Serialize;
 
 use crate::cli::resolved::Context;
 use crate::cli::value::since::{self, Since};
 use crate::follow::{Follow, Step};
-use crate::output::{Failure, Stream};
+use crate::output::{self, Failure, Format, Stream};
 use crate::program_output::{Part, ProgramOutput};
 
 /// Print what a VM's program wrote
+///
+/// Standard output to standard output, standard error to standard error; with --json a line of JSON for
+/// each, in the order in which they came.
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// A name, or the unique beginning of an id
@@ -57,7 +62,7 @@ impl Logs {
         let vm = Store::open(&context.state_dir)?.resolve(&self.name)?;
         client::ensure(&vm).await?;
         let mut log = Log::open(&vm, self.all);
-        let mut printer = Printer::new(&self);
+        let mut printer = Printer::new(&self, context.format);
         // Subscribed before the first read, so that nothing falls between the two.
         let mut follow = if self.follow { Some(Follow::open(&vm).await?) } else { None };
         let mut ended = follow.is_none();
@@ -131,12 +136,26 @@ struct Printer {
     tail: Option<(usize, VecDeque<Part>)>,
     /// Whether the next byte of each stream begins a line.
     begins: [bool; 2],
+    format: Format,
+    /// What JSON calls bytes that no stream is known of.
+    console: bool,
     stdout: Stream,
     stderr: Stream,
 }
 
+/// A part as programs read it.
+#[derive(Serialize)]
+struct Line<'a> {
+    version: u32,
+    /// When the host received it.
+    time: Option<&'a str>,
+    stream: &'a str,
+    /// At most one line, with its end if it has come.
+    text: Cow<'a, str>,
+}
+
 impl Printer {
-    fn new(logs: &Logs) -> Printer {
+    fn new(logs: &Logs, format: Format) -> Printer {
         let nanos =
             |since: Since| since.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let only = match (logs.stdout, logs.stderr) {
@@ -150,6 +169,8 @@ impl Printer {
             timestamps: logs.timestamps,
             tail: logs.tail.map(|lines| (lines, VecDeque::new())),
             begins: [true; 2],
+            format,
+            console: logs.all,
             stdout: Stream::stdout(),
             stderr: Stream::stderr(),
         }
@@ -158,18 +179,21 @@ impl Printer {
     async fn print(&mut self, parts: Vec<Part>) -> Result<(), Failure> {
         let mut batch: Option<(From, Vec<u8>)> = None;
         for part in parts {
-            if !self.wanted(&part) {
+            if part.bytes.is_empty() || !self.wanted(&part) {
                 continue;
             }
             if let Some((lines, tail)) = &mut self.tail {
                 keep(tail, *lines, part);
                 continue;
             }
-            let bytes = self.decorate(&part);
+            let (to, bytes) = match self.format {
+                Format::Text => (part.stream, self.decorate(&part)),
+                Format::Json => (From::Stdout, line(&part, self.console)?),
+            };
             match &mut batch {
-                Some((stream, gathered)) if *stream == part.stream => gathered.extend(bytes),
+                Some((stream, gathered)) if *stream == to => gathered.extend(bytes),
                 _ => {
-                    self.write(batch.replace((part.stream, bytes))).await?;
+                    self.write(batch.replace((to, bytes))).await?;
                 }
             }
         }
@@ -210,6 +234,12 @@ impl Printer {
     }
 }
 
+fn line(part: &Part, console: bool) -> Result<Vec<u8>, Failure> {
+    let stream = if console { "console" } else { part.stream.name() };
+    let text = String::from_utf8_lossy(&part.bytes);
+    output::json_bytes(&Line { version: 1, time: part.time.as_deref(), stream, text })
+}
+
 /// Adds a part to the last `lines` lines.
 fn keep(tail: &mut VecDeque<Part>, lines: usize, part: Part) {
     tail.push_back(part);
@@ -238,6 +268,22 @@ mod tests {
             keep(&mut tail, lines, console(part.as_bytes().to_vec()));
         }
         tail.iter().map(|part| String::from_utf8(part.bytes.clone()).unwrap()).collect()
+    }
+
+    #[test]
+    fn programs_read_a_line_with_its_stream_and_whether_it_has_ended() {
+        let part = |bytes: &[u8]| Part {
+            stream: From::Stderr,
+            time: Some("2026-01-31T12:00:00Z".into()),
+            bytes: bytes.into(),
+        };
+        let text = [line(&part(b"a\"\n"), false).unwrap(), line(&part(b"more"), false).unwrap()].concat();
+        let console = line(&console(b"boot\n".into()), true).unwrap();
+        insta::assert_snapshot!(String::from_utf8([text, console].concat()).unwrap(), @r#"
+        {"version":1,"time":"2026-01-31T12:00:00Z","stream":"stderr","text":"a\"\n"}
+        {"version":1,"time":"2026-01-31T12:00:00Z","stream":"stderr","text":"more"}
+        {"version":1,"time":null,"stream":"console","text":"boot\n"}
+        "#);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod attach;
 mod batch;
+mod bench;
 mod boot_chart;
 mod completion;
 mod cp;
@@ -80,6 +81,7 @@ pub(crate) enum Command {
     Snapshots(snapshots::Snapshots),
     Restore(restore::Restore),
     BootChart(boot_chart::BootChart),
+    Bench(bench::Bench),
     #[command(subcommand)]
     Headers(headers::Headers),
     Image(image::Image),
@@ -124,6 +126,7 @@ impl Command {
             Command::Snapshots(snapshots) => snapshots.run(context).map(done),
             Command::Restore(restore) => restore.run(context).await,
             Command::BootChart(chart) => chart.run(context).await.map(done),
+            Command::Bench(bench) => bench.run(context).await.map(done),
             Command::Headers(headers) => headers.run(context).map(done),
             Command::Image(image) => image.run(context).map(done),
             Command::Metrics(metrics) => metrics.run(context).await.map(done),

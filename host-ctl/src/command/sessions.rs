@@ -88,7 +88,7 @@ fn table(rows: &[Row]) -> String {
             text::age(Duration::from_millis(row.age_ms)),
             row.readers.to_string(),
             text::bytes(row.sequence),
-            text::printable(&row.argv.join(" ")),
+            text::remark(&row.argv.join(" ")),
         ]);
     }
     table.render()

@@ -34,7 +34,7 @@ impl Shell {
         let tty = is_terminal();
         let argv = LOGIN_SHELL.map(str::to_owned);
         let command = self.setting.request(&argv, true, tty)?;
-        let vm = running(context, &self.name).await?;
+        let vm = running(context, &self.name, "shell").await?;
         let request = SessionStartRequest { command, terminal: tty.then(window), detached: false };
         attend(&vm, &request, true).await
     }

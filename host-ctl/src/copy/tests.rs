@@ -4,63 +4,17 @@ use std::fs;
 use std::future::pending;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use firstlight_protocol::codec;
-use firstlight_protocol::frame::{HEADER_LEN, Header};
-use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{Content, Entry, Extent, PushRequest, Totals};
 use firstlight_protocol::message::error::{AgentError, Cause};
 use firstlight_protocol::message::file::{Place, Timestamp};
-use firstlight_protocol::message::hello::Welcome;
-use firstlight_protocol::version;
 use firstlight_tree::Sink;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::time::Instant;
 
 use super::{CopyError, Destination, Source, pull, push};
-use crate::agent::{Connection, Error};
-
-/// The agent's end of a connection.
-struct Script(DuplexStream);
-
-impl Script {
-    async fn say<T: bincode::Encode>(&mut self, kind: Kind, id: u64, message: &T) {
-        self.say_bytes(kind, id, &codec::encode(message).unwrap()).await;
-    }
-
-    async fn say_bytes(&mut self, kind: Kind, id: u64, payload: &[u8]) {
-        self.0.write_all(&Header::new(kind, id, payload.len()).unwrap().encode()).await.unwrap();
-        self.0.write_all(payload).await.unwrap();
-    }
-
-    /// The next frame, or `None` at the end of the connection.
-    async fn hear(&mut self) -> Option<(Header, Vec<u8>)> {
-        let mut header = [0; HEADER_LEN];
-        self.0.read_exact(&mut header).await.ok()?;
-        let header = Header::decode(&header).unwrap();
-        let mut payload = vec![0; header.length as usize];
-        self.0.read_exact(&mut payload).await.ok()?;
-        Some((header, payload))
-    }
-}
-
-/// Both ends of a connection past its hello.
-async fn connected() -> (Connection, Script) {
-    let (ours, theirs) = tokio::io::duplex(1 << 16);
-    let mut script = Script(theirs);
-    let token = Secret([7; 32]);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let open = Connection::over(Box::new(ours), &token, deadline);
-    let welcome = async {
-        let (header, _) = script.hear().await.unwrap();
-        let welcome = Welcome { version: version::CURRENT, boot_id: BootId([1, 2, 3, 4]) };
-        script.say(Kind::Welcome, header.id, &welcome).await;
-    };
-    let (connection, ()) = tokio::join!(open, welcome);
-    (connection.unwrap(), script)
-}
+use crate::agent::Error;
+use crate::agent::script::{Script, connected};
 
 fn place(path: &Path) -> Place {
     Place::new(path.as_os_str().as_bytes())
@@ -77,11 +31,11 @@ fn file(path: &str, size: u64) -> Entry {
 
 /// Takes a push as the agent does.
 async fn take(script: &mut Script) -> Option<Totals> {
-    let (header, payload) = script.hear().await?;
+    let (header, payload) = script.hear_or_end().await?;
     let request: PushRequest = codec::decode(&payload).unwrap();
     let mut sink = Sink::new(&request.place, request.shape, request.durable).unwrap();
     loop {
-        let (frame, payload) = script.hear().await?;
+        let (frame, payload) = script.hear_or_end().await?;
         assert_eq!(frame.id, header.id);
         if frame.kind == Kind::CopyEntry {
             sink.entry(codec::decode(&payload).unwrap()).unwrap();
@@ -134,11 +88,11 @@ async fn an_error_of_the_agent_ends_a_push_that_has_more_to_send() {
     let to = Place::new("/x");
     let pushed = push(connection, source(large.path()), &to, false, pending());
     let refuse = async {
-        let (header, _) = script.hear().await.unwrap();
-        script.hear().await.unwrap();
+        let (header, _) = script.hear().await;
+        script.hear().await;
         script.say(Kind::Error, header.id, &error).await;
         // Drained as the agent does; the connection ends although not all was sent.
-        while script.hear().await.is_some() {}
+        while script.hear_or_end().await.is_some() {}
     };
     let (pushed, ()) = tokio::join!(pushed, refuse);
     assert!(matches!(pushed, Err(CopyError::Guest(Error::Agent(told))) if told == error));
@@ -164,7 +118,7 @@ async fn a_pull_that_breaks_off_is_an_error_and_leaves_nothing() {
         let from = Place::new("/dir");
         let pulled = pull(connection, &from, false, destination(&to), pending());
         let send_half = async move {
-            let (header, _) = script.hear().await.unwrap();
+            let (header, _) = script.hear().await;
             script.say(Kind::CopyEntry, header.id, &entry("", Content::Directory)).await;
             script.say(Kind::CopyEntry, header.id, &file("a", 10)).await;
             script.say_bytes(Kind::CopyData, header.id, b"12345").await;
@@ -195,7 +149,7 @@ async fn an_interrupted_pull_has_cleaned_up_when_it_returns() {
         let _ = stopped.await;
     });
     let send_half = async {
-        let (header, _) = script.hear().await.unwrap();
+        let (header, _) = script.hear().await;
         script.say(Kind::CopyEntry, header.id, &entry("", Content::Directory)).await;
         script.say(Kind::CopyEntry, header.id, &file("a", 10)).await;
         while fs::read_dir(directory.path()).unwrap().count() == 0 {
@@ -223,12 +177,12 @@ async fn an_agent_cannot_make_us_write_outside_the_destination() {
         let from = Place::new("/dir/.");
         let pulled = pull(connection, &from, false, destination(&inner), pending());
         let send = async move {
-            let (header, _) = script.hear().await.unwrap();
+            let (header, _) = script.hear().await;
             script.say(Kind::CopyEntry, header.id, &entry("", Content::Directory)).await;
             for entry in entries {
                 script.say(Kind::CopyEntry, header.id, &entry).await;
             }
-            script.hear().await
+            script.hear_or_end().await
         };
         let (pulled, closed) = tokio::join!(pulled, send);
         assert!(matches!(pulled, Err(CopyError::Host(_))), "{pulled:?}");

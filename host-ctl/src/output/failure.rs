@@ -5,6 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use super::Format;
+use super::text::printable;
 
 /// Why, in one word that programs may rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -106,6 +107,11 @@ impl Failure {
         Failure { exit, ..self }
     }
 
+    /// The same failure, of one of several things that are done: `what` goes before the sentence.
+    pub(crate) fn within(self, what: &str) -> Failure {
+        Failure { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// The sentence.
     pub(crate) fn message(&self) -> &str {
         &self.message
@@ -133,7 +139,9 @@ impl Failure {
         Some(match format {
             Format::Text => {
                 let hint = self.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-                format!("error: {}{hint}", self.message)
+                // Much of it is a guest's words: names of files, what its agent answers.
+                let message = self.message.split('\n').map(printable).collect::<Vec<_>>().join("\n");
+                format!("error: {message}{hint}")
             }
             Format::Json => self.to_json(),
         })
@@ -172,6 +180,12 @@ mod tests {
         error: a VM named web exists
           hint: choose another --name
         ");
+    }
+
+    #[test]
+    fn a_guest_s_words_in_it_cannot_command_the_terminal() {
+        let failure = Failure::failed("open /tmp/\x1b[2J:\nno such file");
+        assert_eq!(failure.render(Format::Text).unwrap(), "error: open /tmp/\\u{1b}[2J:\nno such file");
     }
 
     #[test]

@@ -78,8 +78,15 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes a value to stdout as JSON on one line.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
-    let json = serde_json::to_string(value);
-    line(json.map_err(|error| Failure::failed(format!("cannot be written as JSON: {error}")))?)
+    bytes(&json_bytes(value)?)
+}
+
+/// A value as one line of JSON, for whoever gathers lines before they are written.
+pub(crate) fn json_bytes(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+    let json = serde_json::to_vec(value);
+    let mut line = json.map_err(|error| Failure::failed(format!("cannot be written as JSON: {error}")))?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// Writes one line to stderr. With stderr gone there is nobody left to tell.

@@ -28,17 +28,30 @@ impl Table {
         };
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
         let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            let line: Vec<String> = cells.collect();
-            line.join(&" ".repeat(GAP)).trim_end().to_owned() + "\n"
+            let cells = row.iter().zip(&widths).map(|(cell, width)| padded(cell, width + GAP));
+            cells.collect::<String>().trim_end().to_owned() + "\n"
         };
         self.rows.iter().map(line).collect()
     }
 }
 
+/// A cell and the space up to `width`. `format!` panics where that is over 65,535.
+fn padded(cell: &str, width: usize) -> String {
+    cell.to_owned() + &" ".repeat(width.saturating_sub(cell.chars().count()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_may_be_of_any_length() {
+        let long = "x".repeat(70_000);
+        let mut table = Table::new(&["COMMAND", "STATE"]);
+        table.row(vec![long.clone(), "running".into()]);
+        let lines = table.render();
+        assert_eq!(lines.lines().nth(1), Some(format!("{long}   running").as_str()));
+    }
 
     #[test]
     fn columns_line_up_and_lines_do_not_trail_off() {

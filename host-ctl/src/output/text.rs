@@ -39,6 +39,25 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// Characters of guest text that is shown as a remark on something, such as the first line of what a command wrote.
+const MAX_REMARK: usize = 200;
+
+/// The beginning of guest text, likewise on one line: enough to recognize it. Nothing is cut in JSON.
+pub(crate) fn remark(text: &str) -> String {
+    let mut remark: String = printable(text).chars().take(MAX_REMARK + 1).collect();
+    if let Some((end, _)) = remark.char_indices().nth(MAX_REMARK) {
+        remark.replace_range(end.., "…");
+    }
+    remark
+}
+
+/// The name or path of a file, likewise on one line; bytes that are no UTF-8 are shown as escapes too.
+pub(crate) fn printable_path(path: &[u8]) -> String {
+    path.utf8_chunks()
+        .map(|chunk| printable(chunk.valid()) + &chunk.invalid().escape_ascii().to_string())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +87,17 @@ mod tests {
     #[test]
     fn what_a_guest_says_cannot_command_the_terminal() {
         assert_eq!(printable("a\x1b]0;title\x07\nb ä"), "a\\u{1b}]0;title\\u{7}\\nb ä");
+    }
+
+    #[test]
+    fn a_remark_is_no_longer_than_a_few_lines_of_a_terminal() {
+        assert_eq!(remark("\x07ä"), "\\u{7}ä");
+        assert_eq!(remark(&"ä".repeat(200)), "ä".repeat(200));
+        assert_eq!(remark(&"ä".repeat(70_000)), "ä".repeat(200) + "…");
+    }
+
+    #[test]
+    fn names_that_differ_look_different() {
+        assert_eq!(printable_path(b"a\xff\xc3\xa4\nb\xc3"), "a\\xffä\\nb\\xc3");
     }
 }

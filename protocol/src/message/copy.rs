@@ -27,6 +27,9 @@ pub const MAX_EXTENTS: usize = 4096;
 /// The longest path of an entry in bytes, and the longest target of a symbolic link: `PATH_MAX` less its NUL.
 pub const MAX_PATH: usize = 4095;
 
+/// Bytes of a refused entry's path that its error tells.
+const SHOWN_PATH: usize = 256;
+
 /// Names in a path below the source, at most: each directory entered is an open descriptor of the sender, and one whose
 /// metadata the receiver still has to set.
 pub const MAX_DEPTH: usize = 256;
@@ -140,7 +143,7 @@ pub struct Totals {
 
 /// An entry that no sender makes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("refused entry {}: {reason}", String::from_utf8_lossy(.path))]
+#[error("refused entry {}: {reason}", shown(.path))]
 pub struct BadEntry {
     /// The entry's path.
     pub path: Vec<u8>,
@@ -169,8 +172,11 @@ impl Entry {
     /// [`BadEntry`] with the first thing that is wrong.
     pub fn check(&self) -> Result<(), BadEntry> {
         let refuse = |reason| Err(BadEntry { path: self.path.clone(), reason });
+        if !is_short(&self.path) {
+            return refuse("its path is longer than 4095 bytes or 256 names");
+        }
         if !(self.path.is_empty() || is_below(&self.path)) {
-            return refuse("its path leaves the source or is too long");
+            return refuse("its path leaves the source");
         }
         if self.mode > 0o7777 || self.modified.nanos >= 1_000_000_000 {
             return refuse("its mode or time is out of range");
@@ -196,6 +202,12 @@ pub fn data_length(extents: &[Extent]) -> u64 {
     extents.iter().fold(0, |sum, extent| sum.saturating_add(extent.length))
 }
 
+/// A path for a message, which need not hold all of one that is refused for its length.
+fn shown(path: &[u8]) -> String {
+    let (start, more) = path.split_at(path.len().min(SHOWN_PATH));
+    format!("{}{}", String::from_utf8_lossy(start), if more.is_empty() { "" } else { "…" })
+}
+
 fn is_text(path: &[u8]) -> bool {
     (1..=MAX_PATH).contains(&path.len()) && !path.contains(&0)
 }
@@ -203,8 +215,11 @@ fn is_text(path: &[u8]) -> bool {
 /// Whether a path is relative and made of names alone.
 pub(super) fn is_below(path: &[u8]) -> bool {
     let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
-    let names = || path.split(|byte| *byte == b'/');
-    is_text(path) && names().all(is_name) && names().count() <= MAX_DEPTH
+    is_text(path) && is_short(path) && path.split(|byte| *byte == b'/').all(is_name)
+}
+
+fn is_short(path: &[u8]) -> bool {
+    path.len() <= MAX_PATH && path.split(|byte| *byte == b'/').count() <= MAX_DEPTH
 }
 
 fn are_ordered(extents: &[Extent], size: u64) -> bool {
@@ -277,7 +292,18 @@ mod tests {
     #[test]
     fn an_error_names_the_entry() {
         let error = entry(b"../x", Content::Directory).check().unwrap_err();
-        assert_eq!(error.to_string(), "refused entry ../x: its path leaves the source or is too long");
+        assert_eq!(error.to_string(), "refused entry ../x: its path leaves the source");
+    }
+
+    #[test]
+    fn an_error_tells_of_a_long_path_its_beginning_and_the_bounds() {
+        let bounds = format!("{MAX_PATH} bytes or {MAX_DEPTH} names");
+        for path in [vec!["d"; MAX_DEPTH + 1].join("/"), "d".repeat(MAX_PATH + 1)] {
+            let error = entry(path.as_bytes(), Content::Directory).check().unwrap_err();
+            let expected =
+                format!("refused entry {}…: its path is longer than {bounds}", &path[..SHOWN_PATH]);
+            assert_eq!(error.to_string(), expected);
+        }
     }
 
     proptest! {

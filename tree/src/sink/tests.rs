@@ -8,6 +8,7 @@ use std::path::Path;
 
 use firstlight_protocol::message::copy::{Attribute, Content, Entry, Extent, Shape, Totals};
 use firstlight_protocol::message::file::{Place, Timestamp};
+use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -136,6 +137,30 @@ fn a_tree_arrives_with_all_that_it_is() {
     // A directory without the right to write cannot be emptied by others than root.
     for path in [source.join("sub/deep"), copy.join("sub/deep")] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn attributes_are_copied_with_files_and_directories() {
+    let (outer, inner) = fenced();
+    let source = outer.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "content").unwrap();
+    let names = ["", "file"];
+    for name in names {
+        match rustix::fs::setxattr(source.join(name), "user.kept", name.as_bytes(), XattrFlags::empty()) {
+            Ok(()) => {}
+            // The test's own file system has no such attributes.
+            Err(Errno::NOTSUP) => return,
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+    let totals = copy(&source, &inner, named("copy")).unwrap();
+    assert_eq!(totals.lost_attributes, 0);
+    for name in names {
+        let mut value = [0; 16];
+        let length = rustix::fs::getxattr(inner.join("copy").join(name), "user.kept", &mut value);
+        assert_eq!(length.map(|length| &value[..length]), Ok(name.as_bytes()), "{name}");
     }
 }
 

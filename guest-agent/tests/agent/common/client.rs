@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use firstlight_protocol::codec;
 use firstlight_protocol::frame::{HEADER_LEN, Header};
 use firstlight_protocol::message::Kind;
+use firstlight_protocol::message::copy::{Entry, Totals};
 use firstlight_protocol::message::error::AgentError;
 use firstlight_protocol::message::hello::{Hello, Welcome};
 use firstlight_protocol::version::SUPPORTED;
@@ -74,6 +75,24 @@ impl Client {
     pub fn expect_end(&mut self) {
         let frame = self.receive();
         assert!(frame.is_none(), "{frame:?}");
+    }
+
+    /// What the agent copies in answer to request `id`: every entry with its bytes, and the totals.
+    #[track_caller]
+    pub fn copied(&mut self, id: u64) -> (Vec<(Entry, Vec<u8>)>, Totals) {
+        let mut entries: Vec<(Entry, Vec<u8>)> = Vec::new();
+        loop {
+            let frame = self.receive().unwrap();
+            assert_eq!(frame.id, id);
+            if frame.kind == Kind::CopyEntry {
+                entries.push((codec::decode(&frame.payload).unwrap(), Vec::new()));
+            } else if frame.kind == Kind::CopyData {
+                entries.last_mut().unwrap().1.extend(frame.payload);
+            } else {
+                assert_eq!(frame.kind, Kind::CopyEnd);
+                return (entries, codec::decode(&frame.payload).unwrap());
+            }
+        }
     }
 
     #[track_caller]

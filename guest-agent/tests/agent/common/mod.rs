@@ -17,6 +17,7 @@ use std::time::Duration;
 use firstlight_guest_agent::sys as agent_sys;
 use firstlight_protocol::agent_config::{AgentConfig, CONFIG_FD_ENV, READY_FD_ENV};
 use firstlight_protocol::hex::{BootId, Secret};
+use firstlight_protocol::message::file::Place;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::TempDir;
@@ -187,11 +188,24 @@ pub fn start(command: &mut Command, config: &File, others: &[BorrowedFd<'_>]) ->
     (child, said)
 }
 
+/// A path as the agent is asked for it.
+pub fn place(path: &Path) -> Place {
+    Place::new(path.to_str().unwrap())
+}
+
 /// Waits until a process is no more than a zombie.
 #[track_caller]
 pub fn wait_for_end(pid: u32) {
-    let Ok(pidfd) = agent_sys::open_pidfd(pid) else { return };
-    let mut watched = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(DEADLINE).unwrap();
-    assert_eq!(poll(&mut watched, timeout), Ok(1), "process {pid} did not end");
+    assert!(ends(pid, PollTimeout::try_from(DEADLINE).unwrap()), "process {pid} did not end");
+}
+
+/// Whether a process is more than a zombie.
+pub fn is_running(pid: u32) -> bool {
+    !ends(pid, PollTimeout::ZERO)
+}
+
+/// Whether a process is gone within this time.
+fn ends(pid: u32, within: PollTimeout) -> bool {
+    let Ok(pidfd) = agent_sys::open_pidfd(pid) else { return true };
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], within).unwrap() == 1
 }

@@ -8,7 +8,7 @@ use super::shown::{Shown, mode, time};
 use crate::cli::resolved::Context;
 use crate::cli::value::location::GuestPath;
 use crate::command::guest::{InRoot, Requests};
-use crate::output::text::printable;
+use crate::output::text::printable_path;
 use crate::output::{self, Failure, Format, Table};
 
 /// List a directory
@@ -45,7 +45,7 @@ impl Ls {
     }
 
     fn show(&self, entries: &[Listed], context: &Context) -> Result<(), Failure> {
-        let name = |entry: &Listed| printable(&String::from_utf8_lossy(&entry.name));
+        let name = |entry: &Listed| printable_path(&entry.name);
         match context.format {
             Format::Json => entries
                 .iter()

@@ -8,7 +8,7 @@ use super::shown::{Shown, mode, time};
 use crate::cli::resolved::Context;
 use crate::cli::value::location::GuestPath;
 use crate::command::guest::{InRoot, Requests};
-use crate::output::text::printable;
+use crate::output::text::printable_path;
 use crate::output::{self, Failure, Format};
 
 /// Show what a file is
@@ -41,12 +41,11 @@ impl Stat {
 }
 
 fn render(path: &[u8], FileStat { metadata, target }: &FileStat) -> String {
-    let text = |bytes: &[u8]| printable(&String::from_utf8_lossy(bytes));
-    let arrow = target.as_ref().map(|target| format!(" -> {}", text(target))).unwrap_or_default();
+    let arrow = target.as_ref().map(|target| format!(" -> {}", printable_path(target))).unwrap_or_default();
     format!(
         "path      {path}{arrow}\nmode      {mode} ({bits:04o})\nowner     {uid}:{gid}\nsize      {size}\n\
          allocated {allocated}\nmodified  {modified}\nlinks     {links}\ninode     {inode}\n",
-        path = text(path),
+        path = printable_path(path),
         mode = mode(metadata),
         bits = metadata.mode,
         uid = metadata.uid,

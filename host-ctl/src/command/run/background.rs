@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::started::{Started, Unstarted};
+use super::started::Unstarted;
 use super::{Until, end};
 use crate::cli::resolved::Context;
-use crate::follow::{Follow, Step};
 use crate::interrupt::Interrupts;
 use crate::output::{self, Failure, Format};
 use crate::progress::Progress;
@@ -28,10 +27,12 @@ pub(in crate::command) async fn run(
     if until == Until::Running {
         let mut progress = Progress::start(context.progress, &started.vm.spec().name);
         tokio::select! {
-            reached = timeout_at(deadline, reach_running(&started, &mut progress)) => {
-                match reached {
-                    Ok(reached) => reached?,
-                    Err(_) => return Err(started.too_slow(limit).await),
+            reached = timeout_at(deadline, started.reach_running(|view| progress.show(view))) => {
+                let Ok(reached) = reached else { return Err(started.too_slow(limit).await) };
+                progress.clear();
+                let view = reached?;
+                if view.timings.running.is_none() {
+                    return Err(end::before_running(&view, !started.vm.spec().rm_on_exit));
                 }
             }
             _ = interrupts.next() => {
@@ -48,27 +49,4 @@ pub(in crate::command) async fn run(
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Waits until the VM is Running, or has been: a short program may have ended by the time it is looked at.
-async fn reach_running(started: &Started<'_>, progress: &mut Progress) -> Result<(), Failure> {
-    let mut follow = Follow::open(&started.vm).await?;
-    loop {
-        let view = follow.view();
-        progress.show(&view);
-        if view.timings.running.is_some() {
-            return Ok(());
-        }
-        if view.state.is_final() || follow.next().await? == Step::Ended {
-            let view = follow.view();
-            progress.clear();
-            if view.timings.running.is_some() {
-                return Ok(());
-            }
-            end::exit_code(&view, !started.vm.spec().rm_on_exit)?;
-            return Err(
-                Failure::failed(format!("{} ended before it was running", view.name)).of_vm(&view.name)
-            );
-        }
-    }
 }

@@ -45,6 +45,14 @@ pub(super) fn exit_code(view: &VmView, kept: bool) -> Result<ExitCode, Failure> 
     }
 }
 
+/// The failure of a VM that ended and never was Running.
+pub(in crate::command) fn before_running(view: &VmView, kept: bool) -> Failure {
+    match exit_code(view, kept) {
+        Err(failure) => failure,
+        Ok(_) => Failure::failed(format!("{} ended before it was running", view.name)).of_vm(&view.name),
+    }
+}
+
 /// A boot that failed: the stage, the path and the errno, and where to look.
 fn failure(view: &VmView, stage: &str, reason: &str, kept: bool) -> Failure {
     let name = &view.name;

@@ -19,9 +19,10 @@ use crate::cli::value::duration;
 use crate::interrupt::Interrupts;
 use crate::output::{self, Failure};
 
+pub(super) use end::before_running;
 pub(super) use options::VmOptions;
 pub(super) use resolve::{network as network_of, prefer_savable, spec as resolve_spec};
-pub(super) use started::Unstarted;
+pub(super) use started::{Started, Unstarted};
 
 /// Boot a VM and run a program in it
 ///

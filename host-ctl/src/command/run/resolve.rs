@@ -10,6 +10,7 @@ use firstlight_host_ctl::vm::id::hostname;
 use firstlight_host_ctl::vm::spec::{self, HeadersSpec, LogLimits, NetworkSpec, RootSpec, VolumeSpec};
 use firstlight_host_ctl::vm::{Draft, Store, VmId, VmSpec};
 use firstlight_protocol::boot_spec::{self, Dns, Mac, Program, StageOrder};
+use nix::net::if_::if_nametoindex;
 
 use super::options::{Accel, Machine, Mode, Stages, VmOptions};
 use crate::cli::value::environment;
@@ -184,8 +185,8 @@ pub(in crate::command) fn network(net: &Net, id: VmId) -> Result<NetworkSpec, Fa
         Net::None => NetworkSpec::None,
         Net::User => NetworkSpec::User,
         Net::Tap(tap) => {
-            let path = Path::new("/sys/class/net").join(&tap.interface);
-            if !path.exists() {
+            // Not by /sys, which may show another network namespace than ours.
+            if if_nametoindex(tap.interface.as_str()).is_err() {
                 let name = &tap.interface;
                 return Err(Failure::usage(format!("there is no network device {name}")).hint(format!(
                     "make one: ip tuntap add dev {name} mode tap user $USER && ip link set {name} up"

@@ -5,11 +5,12 @@ use std::time::Duration;
 use firstlight_host_ctl::monitor::client;
 use firstlight_host_ctl::monitor::wire::Request;
 use firstlight_host_ctl::operation::Operation;
-use firstlight_host_ctl::vm::{Store, VmDir};
+use firstlight_host_ctl::vm::{Store, VmDir, VmView};
 
 use super::super::rm::remove_by_force;
 use super::super::stop::end;
 use crate::cli::value::duration;
+use crate::follow::{Follow, Step};
 use crate::output::{self, Code, Failure};
 use crate::progress;
 
@@ -48,12 +49,31 @@ impl Drop for Unstarted<'_> {
 /// A VM that has started.
 pub(in crate::command) struct Started<'a> {
     store: &'a Store,
-    pub(super) vm: VmDir,
+    pub(in crate::command) vm: VmDir,
 }
 
 impl Started<'_> {
+    /// Waits until the VM is Running, or has been: a short program may have ended by the time it is looked at. Gives the
+    /// last view, which is of one that ended before if it has no time of that. `show` sees each change.
+    pub(in crate::command) async fn reach_running(
+        &self,
+        mut show: impl FnMut(&VmView),
+    ) -> Result<VmView, Failure> {
+        let mut follow = Follow::open(&self.vm).await?;
+        loop {
+            let view = follow.view();
+            show(&view);
+            if view.timings.running.is_some() || view.state.is_final() {
+                return Ok(view);
+            }
+            if follow.next().await? == Step::Ended {
+                return Ok(follow.view());
+            }
+        }
+    }
+
     /// Ends it because it took longer than `limit` to run, and says how far it had come.
-    pub(super) async fn too_slow(&self, limit: Duration) -> Failure {
+    pub(in crate::command) async fn too_slow(&self, limit: Duration) -> Failure {
         let name = &self.vm.spec().name;
         let reached = self.vm.view().map_or_else(|_| "unknown".to_owned(), |view| progress::describe(&view));
         if let Err(failure) = end(&self.vm, Operation::Kill, &Request::Kill).await {
@@ -66,7 +86,7 @@ impl Started<'_> {
     }
 
     /// Ends and removes it.
-    pub(super) async fn remove(&self) {
+    pub(in crate::command) async fn remove(&self) {
         if let Err(failure) = remove_by_force(self.store, &self.vm).await {
             output::note(format_args!(
                 "warning: {} is not removed: {}",

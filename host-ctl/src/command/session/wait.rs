@@ -33,7 +33,7 @@ pub(in crate::command) async fn wait(
     id: u64,
     limit: Option<Duration>,
 ) -> Result<(), Failure> {
-    let vm = running(context, name).await?;
+    let vm = running(context, name, "wait --session").await?;
     let name = &vm.spec().name;
     let deadline = Instant::now() + limit.unwrap_or(FOR_EVER);
     let ended = connect(&vm).await?.request(&SessionWaitRequest { id }, deadline).await;

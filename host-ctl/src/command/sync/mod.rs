@@ -77,7 +77,7 @@ impl Sync {
             }
         };
         tokio::pin!(stop);
-        let Guest { name, connection } = Guest::reach(context, &vm).await?;
+        let Guest { name, connection } = Guest::reach(context, &vm, "sync").await?;
         let failed = |error| failure(&error, &name, interrupt.get());
         let prepared = tokio::select! {
             prepared = Prepared::prepare(sync::Guest::new(connection), direction, &options) => prepared,
@@ -89,7 +89,7 @@ impl Sync {
             report::list(prepared.plan(), context.format)?;
             return summary.print(context.format);
         }
-        let bulk = Guest::reach(context, &vm).await?.connection;
+        let bulk = Guest::reach(context, &vm, "sync").await?.connection;
         let meter = Meter::start(context.progress, prepared.plan().count.bytes);
         let moved = meter.clone();
         let removed = prepared.run(bulk, Arc::new(move |bytes| moved.advance(bytes)), stop).await;

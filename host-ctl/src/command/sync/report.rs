@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle as BarStyle};
 use serde::Serialize;
 
 use crate::cli::resolved::ProgressStyle;
-use crate::output::text::{bytes, printable};
+use crate::output::text::{bytes, printable_path};
 use crate::output::{self, Failure, Format};
 
 /// How often the bar is drawn anew while nothing moves.
@@ -93,10 +93,12 @@ pub(super) fn list(plan: &Plan, format: Format) -> Result<(), Failure> {
         steps.iter().flat_map(|(action, paths)| paths.iter().map(move |path| (*action, path)))
     {
         // The directory itself has no path below itself.
-        let path = if path.is_empty() { ".".into() } else { String::from_utf8_lossy(path) };
+        let path = if path.is_empty() { b"." } else { path.as_slice() };
         match format {
-            Format::Json => output::json_line(&Line { version: 1, action, path: &path })?,
-            Format::Text => output::line(format_args!("{action} {}", printable(&path)))?,
+            Format::Json => {
+                output::json_line(&Line { version: 1, action, path: &String::from_utf8_lossy(path) })?;
+            }
+            Format::Text => output::line(format_args!("{action} {}", printable_path(path)))?,
         }
     }
     Ok(())
