@@ -99,7 +99,7 @@ impl Tasks {
         set.spawn(vmm::watch(process, qmp, commands, inputs.clone()));
         set.spawn(serial::run(serial, open_console()?, inputs.clone(), closing.clone()));
         if let Some(dialer) = dialer {
-            set.spawn(connect_clients(dialer, closing.clone()));
+            set.spawn(connect_clients(dialer, road.clone(), closing.clone()));
         }
         if let Some(listener) = listener {
             set.spawn(events::listen(listener, identity.clone(), road, inputs.clone(), closing));
@@ -216,9 +216,13 @@ pub(super) fn vsock_of(address: &Address) -> VsockConfig {
 }
 
 /// Connects clients to the guest until `closing`.
-async fn connect_clients(dialer: UnixListener, mut closing: Closing) {
+async fn connect_clients(dialer: UnixListener, road: Road, mut closing: Closing) {
+    let ready = || {
+        let road = road.clone();
+        async move { road.travel().await }
+    };
     tokio::select! {
-        () = dialer::serve(dialer, VSOCK_SOCKET.into()) => {}
+        () = dialer::serve(dialer, VSOCK_SOCKET.into(), ready) => {}
         () = closing.told() => {}
     }
 }

@@ -58,8 +58,12 @@ pub(super) async fn connect(path: &Path, port: u32) -> io::Result<UnixStream> {
     }
 }
 
-/// Connects clients to the guest behind `backend`, for as long as it is polled.
-pub async fn serve(listener: UnixListener, backend: PathBuf) {
+/// Connects clients to the guest behind `backend`, for as long as it is polled. The backend is asked when what `ready` gives
+/// says so.
+pub async fn serve<R>(listener: UnixListener, backend: PathBuf, ready: impl Fn() -> R)
+where
+    R: Future<Output = ()> + Send + 'static,
+{
     let questions = Arc::new(Semaphore::new(MAX_QUESTIONS));
     loop {
         // The semaphore is never closed; if it were, one question more would do no harm.
@@ -68,17 +72,18 @@ pub async fn serve(listener: UnixListener, backend: PathBuf) {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let backend = backend.clone();
+        let (backend, ready) = (backend.clone(), ready());
         tokio::spawn(async move {
             // A client that has gone wants no answer.
-            let _ = answer(client, &backend).await;
+            let _ = answer(client, &backend, ready).await;
             drop(place);
         });
     }
 }
 
-async fn answer(mut client: UnixStream, backend: &Path) -> io::Result<()> {
+async fn answer(mut client: UnixStream, backend: &Path, ready: impl Future<Output = ()>) -> io::Result<()> {
     let port = timeout(QUESTION_DEADLINE, question(&mut client)).await??;
+    ready.await;
     match vhost_user::connect(backend, port).await {
         Ok(guest) => {
             client.async_io(Interest::WRITABLE, || pass(&client, &guest)).await?;
@@ -128,12 +133,17 @@ fn receive(stream: &UnixStream, line: &mut [u8]) -> io::Result<(usize, Option<Ow
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
     use super::*;
 
     /// A monitor before a backend that the test plays.
     struct Lab {
         directory: tempfile::TempDir,
         backend: UnixListener,
+        ready: watch::Sender<bool>,
+        /// Whether somebody has waited for the guest to be ready.
+        waiting: watch::Sender<bool>,
         monitor: tokio::task::JoinHandle<()>,
     }
 
@@ -143,8 +153,19 @@ mod tests {
             let path = directory.path().join("vsock");
             let backend = UnixListener::bind(&path).unwrap();
             let listener = UnixListener::bind(directory.path().join("dialer.sock")).unwrap();
-            let monitor = tokio::spawn(serve(listener, path));
-            Lab { directory, backend, monitor }
+            let (ready, waiting) = (watch::Sender::new(true), watch::Sender::new(false));
+            let is_ready = {
+                let (ready, waiting) = (ready.clone(), waiting.clone());
+                move || {
+                    let (mut ready, waiting) = (ready.subscribe(), waiting.clone());
+                    async move {
+                        waiting.send_replace(true);
+                        drop(ready.wait_for(|ready| *ready).await.unwrap());
+                    }
+                }
+            };
+            let monitor = tokio::spawn(serve(listener, path, is_ready));
+            Lab { directory, backend, ready, waiting, monitor }
         }
 
         fn path(&self) -> PathBuf {
@@ -197,6 +218,22 @@ mod tests {
         assert_eq!(guest.try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "it waits on");
         guest.write_all(b"OK 9\n").await.unwrap();
         assert_eq!(guest.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_before_the_guest_is_ready() {
+        let lab = Lab::new();
+        lab.ready.send_replace(false);
+        let path = lab.path();
+        let client = tokio::spawn(async move { connect(&path, 1024).await });
+        let mut waiting = lab.waiting.subscribe();
+        tokio::select! {
+            _ = lab.backend.accept() => panic!("asked"),
+            waits = waiting.wait_for(|waiting| *waiting) => drop(waits.unwrap()),
+        }
+        lab.ready.send_replace(true);
+        lab.asked(1024).await.write_all(b"OK 1\n").await.unwrap();
+        client.await.unwrap().unwrap();
     }
 
     #[tokio::test]
