@@ -81,14 +81,17 @@ impl Place {
     /// When no descriptor is free, and when the agent ends meanwhile.
     pub async fn run<T: Send + 'static>(
         mut self,
-        connection: &Connection,
+        connection: &mut Connection,
         work: impl FnOnce(OwnedFd) -> T + Send + 'static,
     ) -> Result<T, SessionError> {
         let hang_up = connection.duplicate_socket()?;
-        let socket = connection.duplicate_socket()?;
+        let socket = connection.lend()?;
         let mut thread: JoinHandle<T> = spawn_blocking(move || work(socket));
         tokio::select! {
-            worked = &mut thread => return worked.map_err(|_| SessionError::Abandoned),
+            worked = &mut thread => {
+                connection.take_back()?;
+                return worked.map_err(|_| SessionError::Abandoned);
+            }
             _ = self.ending.wait_for(|ending| *ending) => {}
         }
         // To the thread it is as if the host had left.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::agent::Agent;
 use crate::failure;
 use crate::op;
-use crate::wire::{Connection, Socket, WireError};
+use crate::wire::{Connection, Socket, WireError, keep_alive};
 
 /// How long a peer may take to say hello and hear the answer. Longer than host-ctl waits for a connection (10 s): on a
 /// host that is busy it is then host-ctl that gives up, and can say what it waited for, and not a connection that closes without a word.
@@ -60,15 +60,20 @@ pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemap
         Ok(Ok(None)) => Ok(()),
         Ok(Ok(Some(_place))) => {
             drop(handshake);
-            let socket = connection.socket();
-            tokio::select! {
-                ended = serve(&agent, &mut connection) => ended,
-                never = socket.keep_alive() => match never {},
-            }
+            converse(&agent, &mut connection).await
         }
     };
     if let Err(error) = ended {
         let _ = timeout(LAST_WORD_DEADLINE, explain(&mut connection, &error)).await;
+    }
+}
+
+/// Serves requests until the peer leaves, or turns out to have left.
+async fn converse(agent: &Agent, connection: &mut Connection) -> Result<(), SessionError> {
+    let socket = connection.duplicate_socket()?;
+    tokio::select! {
+        ended = serve(agent, connection) => ended,
+        never = keep_alive(socket) => match never {},
     }
 }
 

@@ -99,6 +99,25 @@ pub fn announce_vsock_buffer(socket: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the peer of a vsock send `bytes` ahead of what has been read. The two options and their type are those of
+/// `linux/vm_sockets.h`; the size asked for is cut to the largest one allowed, so that comes first.
+///
+/// # Errors
+/// As `setsockopt(2)`: any other socket has no such option.
+pub fn set_vsock_window(socket: &impl AsFd, bytes: u64) -> io::Result<()> {
+    const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
+    const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
+    const LENGTH: libc::socklen_t = 8;
+    for option in [SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE] {
+        let value = (&raw const bytes).cast();
+        // SAFETY: the kernel reads the eight bytes of `bytes`, which lives across the call.
+        let result =
+            unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), libc::AF_VSOCK, option, value, LENGTH) };
+        Errno::result(result)?;
+    }
+    Ok(())
+}
+
 /// A descriptor that becomes readable when the process ends. Source: `pidfd_open(2)`.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ pub enum WireError {
     /// A system call on the socket failed, most often because the peer went away.
     #[error("{operation} the connection: {source}")]
     Io {
-        /// `read`, `write` or `duplicate`.
+        /// `read`, `write`, `duplicate` or `watch`.
         operation: &'static str,
         /// Why.
         source: io::Error,
@@ -79,19 +79,17 @@ impl Socket {
 /// How often a host that may be gone is looked for.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-impl Socket {
-    /// Makes a host's end known that nobody told us of, for as long as it is polled.
-    ///
-    /// A client that is killed with unread bytes resets its connection, and a vhost-user backend may pass over that
-    /// (vhost-device-vsock 0.3.0 does): a command whose output nobody takes any more would then wait for ever. Word from
-    /// us makes the backend look at its socket again.
-    pub async fn keep_alive(&self) -> Infallible {
-        loop {
-            sleep(KEEPALIVE).await;
-            if sys::announce_vsock_buffer(self.0.get_ref()).is_err() {
-                // Other sockets say themselves when their peer is gone.
-                return std::future::pending().await;
-            }
+/// Makes a host's end known that nobody told us of, for as long as it is polled.
+///
+/// A client that is killed with unread bytes resets its connection, and a vhost-user backend may pass over that
+/// (vhost-device-vsock 0.3.0 does): a command whose output nobody takes any more would then wait for ever. Word from
+/// us makes the backend look at its socket again.
+pub async fn keep_alive(socket: OwnedFd) -> Infallible {
+    loop {
+        sleep(KEEPALIVE).await;
+        if sys::announce_vsock_buffer(&socket).is_err() {
+            // Other sockets say themselves when their peer is gone.
+            return std::future::pending().await;
         }
     }
 }
@@ -133,19 +131,44 @@ impl Connection {
         Connection { reader, writer: FrameWriter { socket, inside_frame: false } }
     }
 
-    /// The socket, to keep it alive beside whoever uses the connection.
-    #[must_use]
-    pub fn socket(&self) -> Arc<Socket> {
-        Arc::clone(&self.writer.socket)
-    }
-
-    /// The socket once more, for a thread that sends or receives bulk data while no task uses the connection.
+    /// The socket once more, to shut the connection down or to keep it alive beside whoever uses it.
     ///
     /// # Errors
     /// When no descriptor is free.
     pub fn duplicate_socket(&self) -> Result<OwnedFd, WireError> {
         let socket = self.writer.socket.0.get_ref().try_clone();
         socket.map_err(|source| WireError::Io { operation: "duplicate", source })
+    }
+
+    /// The socket for a thread that sends or receives bulk data. No task may use the connection until [`Connection::take_back`].
+    ///
+    /// The runtime stops watching the socket: its thread would otherwise be woken for every packet of the thread's, and learn
+    /// nothing it can use.
+    ///
+    /// # Errors
+    /// When no descriptor is free.
+    pub fn lend(&mut self) -> Result<OwnedFd, WireError> {
+        let socket = self.duplicate_socket()?;
+        // There is no urgent data on a stream socket of these families, and to watch for nothing at all cannot be asked for.
+        self.watch(Interest::PRIORITY)?;
+        Ok(socket)
+    }
+
+    /// Makes the connection one for tasks again, when the thread has dropped its socket.
+    ///
+    /// # Errors
+    /// When no descriptor is free.
+    pub fn take_back(&mut self) -> Result<(), WireError> {
+        self.watch(Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Watches for `interest` and for nothing else. What a socket is watched for is settled when watching begins, hence the new one.
+    fn watch(&mut self, interest: Interest) -> Result<(), WireError> {
+        let socket = sys::watch(self.duplicate_socket()?, interest);
+        let socket = Arc::new(Socket(socket.map_err(|source| WireError::Io { operation: "watch", source })?));
+        self.reader.socket = Arc::clone(&socket);
+        self.writer.socket = socket;
+        Ok(())
     }
 }
 

@@ -44,6 +44,7 @@ impl BulkReader {
     /// Reads what comes under the id of the request that announced the copy.
     #[must_use]
     pub fn new(socket: OwnedFd, id: u64) -> BulkReader {
+        let _ = crate::sys::set_vsock_window(&socket, 512 * 1024);
         BulkReader { socket: Waiting { socket }, id, buffer: vec![0; BUFFER], start: 0, end: 0, in_frame: 0 }
     }
 
