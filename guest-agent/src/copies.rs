@@ -36,6 +36,8 @@ pub struct Place {
     _permit: OwnedSemaphorePermit,
     /// Where the copy writes down what it has not shown yet.
     pub ledger: Ledger,
+    /// Whether no other copy was under way when this one began.
+    pub alone: bool,
     ending: watch::Receiver<bool>,
 }
 
@@ -62,7 +64,8 @@ impl Copies {
     #[must_use]
     pub fn admit(&self) -> Option<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Place { _permit: permit, ledger: self.ledger.clone(), ending: self.ending.subscribe() })
+        let alone = self.places.available_permits() + 1 == MAX_COPIES;
+        Some(Place { _permit: permit, ledger: self.ledger.clone(), alone, ending: self.ending.subscribe() })
     }
 
     /// Breaks off the copies under way, and waits until they have taken back what nobody has seen yet: on a disk it would

@@ -34,4 +34,5 @@ mod sessions;
 pub mod sys;
 pub mod system_file;
 pub mod teardown;
+pub mod under_way;
 pub mod wire;

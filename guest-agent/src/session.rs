@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::agent::Agent;
 use crate::failure;
 use crate::op;
+use crate::under_way::UnderWay;
 use crate::wire::{Connection, Socket, WireError, keep_alive};
 
 /// How long a peer may take to say hello and hear the answer. Longer than host-ctl waits for a connection (10 s): on a
@@ -43,6 +44,9 @@ pub enum SessionError {
         /// What would have made sense.
         expected: &'static str,
     },
+    /// The peer gave a request the id of another that has no answer yet.
+    #[error("the id {0} is in use by a request that is not answered yet")]
+    IdInUse(u64),
     /// A stream failed while the peer was still sending, and it has been told. What it sends next has no meaning.
     #[error("a stream was abandoned")]
     Abandoned,
@@ -69,7 +73,7 @@ pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemap
 }
 
 /// Serves requests until the peer leaves, or turns out to have left.
-async fn converse(agent: &Agent, connection: &mut Connection) -> Result<(), SessionError> {
+async fn converse(agent: &Arc<Agent>, connection: &mut Connection) -> Result<(), SessionError> {
     let socket = connection.duplicate_socket()?;
     tokio::select! {
         ended = serve(agent, connection) => ended,
@@ -114,18 +118,29 @@ fn admit(agent: &Agent, hello: &Hello) -> Result<(Welcome, OwnedSemaphorePermit)
     Ok((Welcome { version, boot_id: agent.boot_id }, place))
 }
 
-async fn serve(agent: &Agent, connection: &mut Connection) -> Result<(), SessionError> {
-    while let Some(frame) = connection.reader.next().await? {
-        op::serve(agent, connection, frame).await?;
+/// Serves requests until the peer leaves. Those that take their time are answered when they are done; the others do not wait for
+/// them.
+async fn serve(agent: &Arc<Agent>, connection: &mut Connection) -> Result<(), SessionError> {
+    let mut under_way = UnderWay::default();
+    loop {
+        tokio::select! {
+            frame = connection.reader.next(), if under_way.has_room() => match frame? {
+                Some(frame) => op::serve(agent, connection, &mut under_way, frame).await?,
+                None => return op::settle(&mut under_way, &mut connection.writer).await,
+            },
+            Some(reply) = under_way.next() => op::reply(&mut connection.writer, reply).await?,
+        }
     }
-    Ok(())
 }
 
 /// Tells the peer why its connection closes, if it can still understand.
 async fn explain(connection: &mut Connection, error: &SessionError) -> Result<(), SessionError> {
     let told_or_gone = match error {
         SessionError::Refused(_) | SessionError::Abandoned | SessionError::Wire(WireError::Io { .. }) => true,
-        SessionError::Wire(_) | SessionError::Message(_) | SessionError::Unexpected { .. } => false,
+        SessionError::Wire(_)
+        | SessionError::Message(_)
+        | SessionError::Unexpected { .. }
+        | SessionError::IdInUse(_) => false,
     };
     if told_or_gone || !connection.writer.is_between_frames() {
         return Ok(());
