@@ -87,7 +87,7 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 pub async fn keep_alive(socket: OwnedFd) -> Infallible {
     loop {
         sleep(KEEPALIVE).await;
-        if sys::announce_vsock_buffer(&socket).is_err() {
+        if sys::announce_vsock_window(&socket).is_err() {
             // Other sockets say themselves when their peer is gone.
             return std::future::pending().await;
         }
