@@ -45,6 +45,14 @@ fn make_tree(path: &Path) {
     }
 }
 
+/// Bytes that a process has written. Source: `wchar` of `/proc/PID/io` in `proc(5)`.
+#[track_caller]
+fn written(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let bytes = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    bytes.unwrap().parse().unwrap()
+}
+
 fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
@@ -249,6 +257,11 @@ fn a_reader_that_stands_still_for_half_a_minute_holds_up_nobody_and_loses_nothin
         let pid = reader.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     };
+    // It has begun to write: a copy that stands still while it connects gives up.
+    let begun = Instant::now() + DEADLINE;
+    while written(reader.id()) < MIB as u64 {
+        assert!(Instant::now() < begun, "the copy never began");
+    }
     signal("-STOP");
     let stopped = Instant::now();
     while stopped.elapsed() < STANDSTILL {

@@ -93,9 +93,9 @@ fn a_monitor_killed_while_the_program_prints_loses_no_byte() {
     for _ in 0..3 {
         let monitor = host_process::monitor_of(&vm.dir()).expect("a monitor");
         host_process::kill(monitor);
-        // Any command adopts it again.
-        assert_eq!(vm.state(), "running");
-        vm.wait("agent-ready");
+        // Any command adopts it again. One to the guest is answered after what the new monitor asks the guest itself: a
+        // monitor that is killed between its question and the answer can cost the VM its vsock (decision 0024).
+        assert_eq!(vm.sh("echo here"), "here\n");
     }
     let mut logs = vm.follow_logs();
     for line in 0..20_000 {

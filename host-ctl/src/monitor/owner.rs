@@ -26,6 +26,9 @@ use crate::vm::{Entry, Record, VmSpec};
 /// Most inputs taken before their records are written: they share one write to the disk.
 const BATCH: usize = 64;
 
+/// Signals that may wait for init's event stream.
+const MAX_SIGNALS: usize = 64;
+
 /// How long a full disk is left alone before the next try.
 const DISK_RETRY: Duration = Duration::from_millis(250);
 
@@ -43,6 +46,8 @@ pub(super) struct Owner<'a> {
     subscribers: Subscribers,
     /// Init's event streams, the newest last.
     streams: Vec<(u64, mpsc::Sender<InitCommand>)>,
+    /// Signals that came before init's event stream, and who sent them: they are answered when it is there.
+    signals: Vec<(Client, u8)>,
     stop: StopPlan,
     /// The grace of the stop that counts, for streams that open later.
     grace_ms: Option<u32>,
@@ -58,6 +63,7 @@ impl<'a> Owner<'a> {
             ledger,
             subscribers: Subscribers::default(),
             streams: Vec::new(),
+            signals: Vec::new(),
             stop: StopPlan::default(),
             grace_ms: None,
             tasks,
@@ -239,6 +245,10 @@ impl<'a> Owner<'a> {
                 if self.is_copy_restored() {
                     let _ = commands.try_send(InitCommand::Restore { boot: self.tasks.boot_id() });
                 }
+                for (client, number) in self.signals.drain(..) {
+                    let said = commands.try_send(InitCommand::Signal { number }).is_ok();
+                    client.say(&if said { Message::Accepted } else { not_connected() });
+                }
                 self.streams.push((id, commands));
             }
             Input::StreamClosed { id } => self.streams.retain(|(stream, _)| *stream != id),
@@ -327,7 +337,10 @@ impl<'a> Owner<'a> {
                 self.tasks.kill_vmm();
                 Message::Accepted
             }
-            Request::Signal { number } => self.signal(*number),
+            Request::Signal { number } => match self.signal(&client, *number) {
+                Some(answer) => answer,
+                None => return,
+            },
             Request::Snapshot { draft } => self.save(draft.clone()),
             Request::Pause | Request::Resume if self.is_saving() => {
                 let reason = "a snapshot of it is being taken; it goes on when that is done";
@@ -355,11 +368,15 @@ impl<'a> Owner<'a> {
         self.subscribers.add(client);
     }
 
-    fn signal(&mut self, number: u8) -> Message {
+    /// Passes a signal on, now or when init can be told. `None` when the answer is to come.
+    fn signal(&mut self, client: &Client, number: u8) -> Option<Message> {
         if self.say_to_init(InitCommand::Signal { number }) {
-            Message::Accepted
+            Some(Message::Accepted)
+        } else if self.signals.len() < MAX_SIGNALS {
+            self.signals.push((client.clone(), number));
+            None
         } else {
-            Message::Refused { reason: "init's event stream is not connected; try again in a moment".into() }
+            Some(not_connected())
         }
     }
 
@@ -440,4 +457,8 @@ impl<'a> Owner<'a> {
 
 fn forced(reason: &str) -> Entry {
     Entry::Forced { reason: reason.to_owned() }
+}
+
+fn not_connected() -> Message {
+    Message::Refused { reason: "init's event stream is not connected; try again in a moment".into() }
 }
