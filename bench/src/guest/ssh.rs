@@ -19,9 +19,9 @@ const KEPT: &str = "guest-kept";
 /// Seconds for which a connection is kept that nobody uses.
 const KEPT_FOR: u32 = 120;
 
-/// What the server needs besides its package.
-const PREPARE: &str =
-    "mkdir -p -m 755 /run/sshd && mkdir -p -m 700 /root/.ssh && chmod 600 /root/.ssh/authorized_keys";
+/// The directory that the server needs besides its package, and whose keys it takes, in the guest.
+const RUN_DIR: &str = "/run/sshd";
+const AUTHORIZED_KEYS: &str = "/run/sshd/authorized_keys";
 
 /// A server that lets us in.
 pub(crate) struct Ssh {
@@ -37,11 +37,12 @@ impl Ssh {
         std::fs::write(&config, configuration(&lab.path("")))
             .map_err(|error| format!("cannot write {}: {error}", config.display()))?;
         let in_guest = |arguments: &[&str]| run(&mut lab.command(arguments)).map(drop);
-        in_guest(&["exec", vm, "--", "mkdir", "-p", "-m", "700", "/root/.ssh"])?;
+        in_guest(&["exec", vm, "--", "mkdir", "-p", "-m", "755", RUN_DIR])?;
         let public = key.with_extension("pub");
-        in_guest(&["cp", &public.to_string_lossy(), &format!("{vm}:/root/.ssh/authorized_keys")])?;
-        in_guest(&["exec", vm, "--", "sh", "-c", PREPARE])?;
-        in_guest(&["exec", "-d", vm, "--", "/usr/sbin/sshd", "-D"])?;
+        in_guest(&["cp", &public.to_string_lossy(), &format!("{vm}:{AUTHORIZED_KEYS}")])?;
+        let keys = format!("AuthorizedKeysFile={AUTHORIZED_KEYS}");
+        in_guest(&["exec", vm, "--", "chmod", "600", AUTHORIZED_KEYS])?;
+        in_guest(&["exec", "-d", vm, "--", "/usr/sbin/sshd", "-D", "-o", &keys])?;
         let ssh = Ssh { network, config };
         ssh.exec()?;
         ssh.exec_kept()?;
