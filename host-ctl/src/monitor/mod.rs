@@ -33,6 +33,7 @@ mod road;
 mod save;
 mod serial;
 mod server;
+mod signals;
 mod start;
 mod stop;
 mod tasks;

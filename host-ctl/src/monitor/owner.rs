@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use super::input::Input;
 use super::ledger::Ledger;
 use super::server::{Client, Subscribers};
+use super::signals::Signals;
 use super::stop::{Step, StopPlan, TEARDOWN};
 use super::tasks::Tasks;
 use super::vmm::VmmCommand;
@@ -25,9 +26,6 @@ use crate::vm::{Entry, Record, VmSpec};
 
 /// Most inputs taken before their records are written: they share one write to the disk.
 const BATCH: usize = 64;
-
-/// Signals that may wait for init's event stream.
-const MAX_SIGNALS: usize = 64;
 
 /// How long a full disk is left alone before the next try.
 const DISK_RETRY: Duration = Duration::from_millis(250);
@@ -46,8 +44,7 @@ pub(super) struct Owner<'a> {
     subscribers: Subscribers,
     /// Init's event streams, the newest last.
     streams: Vec<(u64, mpsc::Sender<InitCommand>)>,
-    /// Signals that came before init's event stream, and who sent them: they are answered when it is there.
-    signals: Vec<(Client, u8)>,
+    signals: Signals,
     stop: StopPlan,
     /// The grace of the stop that counts, for streams that open later.
     grace_ms: Option<u32>,
@@ -63,7 +60,7 @@ impl<'a> Owner<'a> {
             ledger,
             subscribers: Subscribers::default(),
             streams: Vec::new(),
-            signals: Vec::new(),
+            signals: Signals::default(),
             stop: StopPlan::default(),
             grace_ms: None,
             tasks,
@@ -123,7 +120,8 @@ impl<'a> Owner<'a> {
     /// Works until the VMM is gone.
     pub(super) async fn run(&mut self, inputs: &mut mpsc::Receiver<Input>) {
         while self.vmm == Vmm::Runs {
-            let deadline = [self.stop.deadline(), self.disk_retry].into_iter().flatten().min();
+            let deadline =
+                [self.stop.deadline(), self.disk_retry, self.signals.deadline()].into_iter().flatten().min();
             let input = tokio::select! {
                 input = inputs.recv() => input,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
@@ -193,6 +191,7 @@ impl<'a> Owner<'a> {
     }
 
     fn on_time(&mut self, now: Instant) {
+        self.signals.expire(now);
         if self.disk_retry.is_some_and(|at| now >= at) {
             self.disk_retry = None;
             if self.ledger.retry() {
@@ -245,10 +244,7 @@ impl<'a> Owner<'a> {
                 if self.is_copy_restored() {
                     let _ = commands.try_send(InitCommand::Restore { boot: self.tasks.boot_id() });
                 }
-                for (client, number) in self.signals.drain(..) {
-                    let said = commands.try_send(InitCommand::Signal { number }).is_ok();
-                    client.say(&if said { Message::Accepted } else { not_connected() });
-                }
+                self.signals.deliver(&commands);
                 self.streams.push((id, commands));
             }
             Input::StreamClosed { id } => self.streams.retain(|(stream, _)| *stream != id),
@@ -337,10 +333,13 @@ impl<'a> Owner<'a> {
                 self.tasks.kill_vmm();
                 Message::Accepted
             }
-            Request::Signal { number } => match self.signal(&client, *number) {
-                Some(answer) => answer,
-                None => return,
-            },
+            Request::Signal { number } => {
+                if !self.say_to_init(InitCommand::Signal { number: *number }) {
+                    self.signals.wait(client, *number, Instant::now());
+                    return;
+                }
+                Message::Accepted
+            }
             Request::Snapshot { draft } => self.save(draft.clone()),
             Request::Pause | Request::Resume if self.is_saving() => {
                 let reason = "a snapshot of it is being taken; it goes on when that is done";
@@ -366,18 +365,6 @@ impl<'a> Owner<'a> {
         }
         client.say(&Message::Synced);
         self.subscribers.add(client);
-    }
-
-    /// Passes a signal on, now or when init can be told. `None` when the answer is to come.
-    fn signal(&mut self, client: &Client, number: u8) -> Option<Message> {
-        if self.say_to_init(InitCommand::Signal { number }) {
-            Some(Message::Accepted)
-        } else if self.signals.len() < MAX_SIGNALS {
-            self.signals.push((client.clone(), number));
-            None
-        } else {
-            Some(not_connected())
-        }
     }
 
     /// Says a command on every stream that proved to be init's; `false` when there is none.
@@ -457,8 +444,4 @@ impl<'a> Owner<'a> {
 
 fn forced(reason: &str) -> Entry {
     Entry::Forced { reason: reason.to_owned() }
-}
-
-fn not_connected() -> Message {
-    Message::Refused { reason: "init's event stream is not connected; try again in a moment".into() }
 }

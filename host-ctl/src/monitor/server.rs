@@ -33,6 +33,8 @@ struct Flags {
     output_waits: AtomicBool,
     /// It did not keep up.
     behind: AtomicBool,
+    /// It asks nothing any more: its connection has ended.
+    left: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,11 @@ impl Client {
         if self.messages.try_send(message).is_err() {
             self.flags.behind.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether it has ended its connection. An answer to it may still be on its way.
+    pub(super) fn has_left(&self) -> bool {
+        self.flags.left.load(Ordering::Relaxed)
     }
 
     fn is_lost(&self) -> bool {
@@ -125,10 +132,14 @@ async fn attend(stream: UnixStream, inputs: mpsc::Sender<Input>, closing: Closin
     let client = Client { messages, flags: Arc::default() };
     let flags = client.flags.clone();
     // The queue ends when the reader and the subscribers have let go of the client; what is in it is still written.
-    tokio::join!(read(reader, client, inputs, closing), write(writer, queue, flags));
+    let reads = async {
+        read(reader, client, inputs, closing).await;
+        flags.left.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(reads, write(writer, queue, &flags));
 }
 
-async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Outgoing>, flags: Arc<Flags>) {
+async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Outgoing>, flags: &Flags) {
     while let Some(message) = queue.recv().await {
         let written = match message {
             Outgoing::Line(line) => writer.write_all(&line).await,
@@ -183,4 +194,37 @@ async fn read_request(
     let request = serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"));
     line.clear();
     Some(request)
+}
+
+/// A client without a socket, and what it was told.
+#[cfg(test)]
+pub(super) mod double {
+    use super::*;
+
+    /// What a client was told.
+    pub(in crate::monitor) struct Told {
+        queue: mpsc::Receiver<Outgoing>,
+        flags: Arc<Flags>,
+    }
+
+    pub(in crate::monitor) fn client() -> (Client, Told) {
+        let (messages, queue) = mpsc::channel(CLIENT_QUEUE);
+        let flags = Arc::<Flags>::default();
+        (Client { messages, flags: flags.clone() }, Told { queue, flags })
+    }
+
+    impl Told {
+        /// The next message, if there is one.
+        pub(in crate::monitor) fn next(&mut self) -> Option<Message> {
+            match self.queue.try_recv().ok()? {
+                Outgoing::Line(line) => Some(serde_json::from_slice(&line).unwrap()),
+                Outgoing::Output => Some(Message::Output),
+            }
+        }
+
+        /// The client ends its connection.
+        pub(in crate::monitor) fn leave(&self) {
+            self.flags.left.store(true, Ordering::Relaxed);
+        }
+    }
 }
