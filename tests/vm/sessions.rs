@@ -251,3 +251,18 @@ fn the_first_interrupt_is_passed_on_and_the_second_kills() {
     signal(&child, "INT");
     assert_eq!(finish(child).code(), 137);
 }
+
+#[test]
+fn a_session_that_does_not_exist_is_named_and_where_to_look_for_others() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = lab.start("none", &["--", "sleep", "1000"]);
+    for command in
+        [&["attach", "none", "7"][..], &["wait", "--session", "7", "none"], &["exec", "--kill", "none", "7"]]
+    {
+        let run = lab.host_ctl(command);
+        assert_ne!(run.code(), 0, "{command:?}");
+        assert!(run.stderr.contains("no session 7"), "{command:?}: {}", run.stderr);
+        assert!(run.stderr.contains("host-ctl sessions none"), "{command:?}: {}", run.stderr);
+    }
+    drop(vm);
+}

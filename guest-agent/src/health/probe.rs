@@ -70,11 +70,12 @@ async fn exec(processes: &Processes, argv: &[Vec<u8>], deadline: Instant) -> Fou
         ExecOutcome::TimedOut(_) => return None,
     };
     let said = first_line(&output);
-    Some(match status {
-        ExitStatus::Code(0) => Ok(said),
-        ExitStatus::Code(code) => Err(format!("exit code {code}: {said}")),
-        ExitStatus::Signal(signal) => Err(format!("ended by signal {signal}: {said}")),
-    })
+    let end = match status {
+        ExitStatus::Code(0) => return Some(Ok(said)),
+        ExitStatus::Code(code) => format!("exit code {code}"),
+        ExitStatus::Signal(signal) => format!("ended by signal {signal}"),
+    };
+    Some(Err(if said.is_empty() { end } else { format!("{end}: {said}") }))
 }
 
 fn first_line(output: &Output) -> String {

@@ -69,6 +69,7 @@ fn each_check_stands_on_its_own_and_says_what_it_found() {
         check("missing", exec(&["/no/such/command"])),
         check("open", Probe::Tcp(port)),
         check("closed", Probe::Tcp(closed)),
+        check("silent", exec(&["false"])),
     ];
     let health = ask(&mut client, Operation::SetHealth(checks));
     assert_eq!(health.state, State::Starting);
@@ -82,6 +83,7 @@ fn each_check_stands_on_its_own_and_says_what_it_found() {
     assert_eq!(found[3], (State::Healthy, format!("127.0.0.1:{port} accepts connections")));
     assert_eq!(found[4].0, State::Unhealthy);
     assert!(found[4].1.contains("refused"), "{found:?}");
+    assert_eq!(found[5], (State::Unhealthy, "exit code 1".into()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use firstlight_host_ctl::agent::session;
 use firstlight_protocol::message::session::SessionAttachRequest;
 
-use super::explain::agent_failure;
+use super::explain::session_failure;
 use super::guest::{connect, running};
 use super::session::{Attendance, Control, Manners, Terminal, is_terminal, window};
 use crate::cli::resolved::Context;
@@ -42,7 +42,7 @@ impl Attach {
         let mut interrupts = Interrupts::listen()?;
         let request = SessionAttachRequest { id: self.id, from: self.from, take_over: false };
         let attached = session::attach(connect(&vm).await?, &request).await;
-        let (attached, input, output) = attached.map_err(|error| agent_failure(&error, &vm.spec().name))?;
+        let (attached, input, output) = attached.map_err(|error| session_failure(&error, &vm.spec().name))?;
         let input = (attached.takes_input && !self.no_stdin).then_some(input);
         let owns_terminal = attached.terminal && input.is_some() && is_terminal();
         let terminal = if owns_terminal { Some(Terminal::enter()?) } else { None };

@@ -7,6 +7,8 @@ use firstlight_host_ctl::vm::VmView;
 use firstlight_host_ctl::vm::store::StoreError;
 use firstlight_host_ctl::vm::vm_dir::VmDirError;
 
+use firstlight_protocol::message::error::{AgentError, Cause};
+
 use crate::output::{Code, Failure};
 
 impl From<StoreError> for Failure {
@@ -71,6 +73,15 @@ pub(super) fn require_for(name: &str, operation: Operation, view: &VmView) -> Re
         };
         Failure::new(code, message).of_vm(&view.name).hint(refusal.hint(&view.name))
     })
+}
+
+/// [`agent_failure`], of something that was asked of one session.
+pub(super) fn session_failure(error: &agent::Error, vm: &str) -> Failure {
+    let failure = agent_failure(error, vm);
+    if matches!(error, agent::Error::Agent(AgentError { cause: Cause::Invalid(_), .. })) {
+        return failure.hint(format!("which there are: host-ctl sessions {vm}"));
+    }
+    failure
 }
 
 /// An error between us and the agent of `vm`.

@@ -7,7 +7,7 @@ use firstlight_host_ctl::agent::batch;
 use firstlight_host_ctl::agent::batch::{millis, perform_one};
 use firstlight_host_ctl::vm::Store;
 use firstlight_protocol::message::batch::{Answer, Operation, Outcome};
-use firstlight_protocol::message::health::{self, Check, CheckHealth, State};
+use firstlight_protocol::message::health::{self, Check, CheckHealth, MIN_INTERVAL_MS, State};
 use serde::Serialize;
 
 use super::explain::agent_failure;
@@ -39,11 +39,11 @@ pub(crate) struct Health {
     clear: bool,
 
     /// Between the end of a check and its next beginning
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = pace)]
     interval: Duration,
 
     /// After this long a check has failed
-    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = pace)]
     timeout: Duration,
 
     /// Failures in a row that make it unhealthy
@@ -101,6 +101,17 @@ impl Health {
         };
         self.checks.iter().map(check).collect()
     }
+}
+
+/// An interval or a timeout that the agent agrees to.
+fn pace(text: &str) -> Result<Duration, String> {
+    let pace = duration::parse(text)?;
+    if pace < Duration::from_millis(MIN_INTERVAL_MS.into()) {
+        return Err(format!(
+            "{MIN_INTERVAL_MS}ms at least: a check is to observe the guest and not to load it"
+        ));
+    }
+    Ok(pace)
 }
 
 async fn ask(requests: &Requests, operation: Operation, limit: Duration) -> Result<health::Health, Failure> {

@@ -18,7 +18,7 @@ use super::control::Control;
 use super::detach_keys::{DetachKeys, Typed};
 use super::ending::conclude;
 use super::terminal::Terminal;
-use crate::command::explain::{agent_failure, require};
+use crate::command::explain::{agent_failure, require, session_failure};
 use crate::command::guest::connect;
 use crate::interrupt::{Interrupt, Interrupts, SIGHUP, SIGINT};
 use crate::output::{self, Failure, Stream};
@@ -153,7 +153,7 @@ async fn attach_again(
     };
     match session::attach(connection, request).await {
         Ok(attached) => Attempt::Done(Ok(attached)),
-        Err(error @ agent::Error::Agent(_)) => Attempt::Done(Err(agent_failure(&error, &vm.spec().name))),
+        Err(error @ agent::Error::Agent(_)) => Attempt::Done(Err(session_failure(&error, &vm.spec().name))),
         Err(error) => Attempt::NotYet(agent_failure(&error, &vm.spec().name)),
     }
 }

@@ -7,7 +7,7 @@ use firstlight_host_ctl::vm::VmDir;
 use firstlight_protocol::message::session::{SessionResizeRequest, SessionSignalRequest, Window};
 use tokio::time::Instant;
 
-use crate::command::explain::agent_failure;
+use crate::command::explain::session_failure;
 use crate::command::guest::connect;
 use crate::output::Failure;
 
@@ -46,7 +46,7 @@ impl<'a> Control<'a> {
             None => connect(self.vm).await?,
         };
         let answer = connection.request(request, Instant::now() + ANSWER).await;
-        let answer = answer.map_err(|error| agent_failure(&error, &self.vm.spec().name))?;
+        let answer = answer.map_err(|error| session_failure(&error, &self.vm.spec().name))?;
         self.connection = Some(connection);
         Ok(answer)
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::ending::End;
 use crate::cli::resolved::Context;
 use crate::cli::value::duration;
-use crate::command::explain::agent_failure;
+use crate::command::explain::session_failure;
 use crate::command::guest::{connect, running};
 use crate::output::{self, Code, Failure, Format};
 
@@ -42,7 +42,7 @@ pub(in crate::command) async fn wait(
             let text = format!("session {id} of {name} did not end within {}", duration::show(limit));
             Failure::new(Code::TimedOut, text).of_vm(name)
         }
-        _ => agent_failure(&error, name),
+        _ => session_failure(&error, name),
     })?;
     let end = End::of(&ended.outcome);
     match context.format {
