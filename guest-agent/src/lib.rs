@@ -36,4 +36,5 @@ mod sessions;
 pub mod sys;
 pub mod system_file;
 pub mod teardown;
+pub mod under_way;
 pub mod wire;

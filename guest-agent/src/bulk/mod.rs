@@ -8,13 +8,13 @@ mod reader;
 mod writer;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::wire::WireError;
+use crate::wire::{Socket, WireError};
 
 pub use reader::{BulkReader, Piece};
 pub use writer::BulkWriter;
@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_mins(10);
 /// A socket that does not block, waited for.
 #[derive(Debug)]
 struct Waiting {
-    socket: OwnedFd,
+    socket: Socket,
 }
 
 impl Waiting {
@@ -35,7 +35,7 @@ impl Waiting {
         &self,
         events: PollFlags,
         operation: &'static str,
-        mut call: impl FnMut(&OwnedFd) -> Result<T, Errno>,
+        mut call: impl FnMut(&Socket) -> Result<T, Errno>,
     ) -> Result<T, WireError> {
         let failed = |errno: Errno| WireError::Io { operation, source: io::Error::from(errno) };
         loop {

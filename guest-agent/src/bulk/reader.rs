@@ -1,7 +1,5 @@
 //! Taking a copy's stream apart as it arrives.
 
-use std::os::fd::OwnedFd;
-
 use firstlight_protocol::codec;
 use firstlight_protocol::frame::{HEADER_LEN, Header};
 use firstlight_protocol::message::Kind;
@@ -10,10 +8,18 @@ use nix::poll::PollFlags;
 use nix::unistd::read;
 
 use super::Waiting;
-use crate::wire::WireError;
+use crate::sys;
+use crate::wire::{Socket, WireError};
 
 /// Bytes read in one go: one frame of data with its header, and as much again of what follows.
 const BUFFER: usize = 256 * 1024;
+
+/// Bytes that a host may send ahead of what was read, as the kernel has it: `VIRTIO_VSOCK_DEFAULT_BUF_SIZE`.
+const WINDOW: u64 = 256 * 1024;
+
+/// The same for a copy that has the vsock to itself. All that comes in goes through one queue, so what one connection has in it
+/// delays the others: beside other copies the window stays as it is.
+const WIDE_WINDOW: u64 = 512 * 1024;
 
 /// What comes next.
 #[derive(Debug)]
@@ -43,8 +49,19 @@ pub struct BulkReader {
 impl BulkReader {
     /// Reads what comes under the id of the request that announced the copy.
     #[must_use]
-    pub fn new(socket: OwnedFd, id: u64) -> BulkReader {
+    pub fn new(socket: Socket, id: u64) -> BulkReader {
         BulkReader { socket: Waiting { socket }, id, buffer: vec![0; BUFFER], start: 0, end: 0, in_frame: 0 }
+    }
+
+    /// Lets the host send further ahead, so that it need not stop whenever a file is written, until [`BulkReader::narrow`].
+    pub fn widen(&self) {
+        // Other sockets have no window, and without a wide one the copy is only slower.
+        let _ = sys::set_vsock_window(&self.socket.socket, WIDE_WINDOW);
+    }
+
+    /// Takes [`BulkReader::widen`] back. Only when the host has nothing under way: what does not fit in a window is dropped.
+    pub fn narrow(&self) {
+        let _ = sys::set_vsock_window(&self.socket.socket, WINDOW);
     }
 
     /// Whether everything that was read has been given out.

@@ -1,11 +1,9 @@
 //! Sending batches of frames.
 
-use std::os::fd::OwnedFd;
-
 use nix::poll::PollFlags;
 
 use super::Waiting;
-use crate::wire::{WireError, write_as_fits};
+use crate::wire::{Socket, WireError, write_as_fits};
 
 /// The sending end of a copy. A file's bytes are read into a batch and written from there: `sendfile(2)` would save that
 /// one copy of them, but takes them through a pipe page by page, which makes a packet of each on a vsock.
@@ -18,7 +16,7 @@ pub struct BulkWriter {
 impl BulkWriter {
     /// Writes to this socket.
     #[must_use]
-    pub fn new(socket: OwnedFd) -> BulkWriter {
+    pub fn new(socket: Socket) -> BulkWriter {
         BulkWriter { socket: Waiting { socket }, broken: None }
     }
 

@@ -74,8 +74,16 @@ pub async fn push(
     request: PushRequest,
 ) -> Result<(), SessionError> {
     let Some(place) = agent.copies.admit() else { return abandon(connection, id, &too_many()).await };
-    let ledger = place.ledger.clone();
-    let received = place.run(connection, move |socket| receive(BulkReader::new(socket, id), request, ledger));
+    let (ledger, alone) = (place.ledger.clone(), place.alone);
+    let received = place.run(connection, move |socket| {
+        let mut reader = BulkReader::new(socket, id);
+        if alone {
+            reader.widen();
+        }
+        let totals = receive(&mut reader, request, ledger)?;
+        reader.narrow();
+        Ok(totals)
+    });
     match received.await? {
         Ok(totals) => Ok(connection.writer.send(Kind::CopyDone, id, &codec::encode(&totals)?).await?),
         Err(Push::Refused(error)) => abandon(connection, id, &error.into()).await,
@@ -104,7 +112,7 @@ impl From<WireError> for Push {
 }
 
 /// Takes everything that comes. On a thread.
-fn receive(mut reader: BulkReader, request: PushRequest, ledger: Ledger) -> Result<Totals, Push> {
+fn receive(reader: &mut BulkReader, request: PushRequest, ledger: Ledger) -> Result<Totals, Push> {
     let PushRequest { place, shape, durable } = request;
     let mut sink = Sink::new(&place, shape, durable)?.with_ledger(ledger);
     let unexpected = |kind, expected| Push::Session(SessionError::Unexpected { kind, expected });
