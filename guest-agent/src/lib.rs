@@ -14,7 +14,6 @@
 //! the bounds that `session`, `agent` and `process` name.
 
 pub mod agent;
-pub mod bulk;
 pub mod clock;
 pub mod config;
 pub mod copies;

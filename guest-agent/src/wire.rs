@@ -12,6 +12,7 @@ use std::time::Duration;
 use firstlight_protocol::codec::CodecError;
 use firstlight_protocol::frame::{FrameError, Header};
 use firstlight_protocol::message::Kind;
+use firstlight_socket::bulk::{BulkError, write_as_fits};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, setsockopt, sockopt};
 use nix::sys::uio::writev;
@@ -50,6 +51,17 @@ pub enum WireError {
     /// A payload was refused.
     #[error(transparent)]
     Codec(#[from] CodecError),
+}
+
+impl From<BulkError> for WireError {
+    fn from(error: BulkError) -> WireError {
+        match error {
+            BulkError::Io { operation, source } => WireError::Io { operation, source },
+            BulkError::Truncated => WireError::Truncated,
+            BulkError::Frame(error) => error.into(),
+            BulkError::Codec(error) => error.into(),
+        }
+    }
 }
 
 /// A stream socket, vsock or unix; the two differ only in how they come about. All who hold it hold one descriptor.
@@ -141,24 +153,6 @@ impl Watch {
 
 /// How often a host that may be gone is looked for.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-
-/// The least that is written at once: a page, which the kernel can always find.
-const SMALLEST_WRITE: usize = 4096;
-
-/// Writes what fits in the kernel's memory. A vsock wants each packet's bytes in one piece, of which a guest whose memory is full of cached
-/// files has no large ones left; the write then fails with `ENOMEM`, where half of it may do.
-///
-/// # Errors
-/// As `write(2)`; `ENOMEM` when there is not even room for a page.
-pub fn write_as_fits(socket: impl AsFd + Copy, bytes: &[u8]) -> Result<usize, Errno> {
-    let mut length = bytes.len();
-    loop {
-        match nix::unistd::write(socket, &bytes[..length]) {
-            Err(Errno::ENOMEM) if length > SMALLEST_WRITE => length = (length / 2).max(SMALLEST_WRITE),
-            written => return written,
-        }
-    }
-}
 
 /// Both directions of a connection.
 #[derive(Debug)]
