@@ -19,7 +19,8 @@ use firstlight_protocol::message::file::Place;
 use firstlight_protocol::message::hello::Welcome;
 use firstlight_protocol::version;
 use libfuzzer_sys::fuzz_target;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((mode, rest)) = bytes.split_first() else { return };
     let archive = if mode & 1 == 0 { rest.to_vec() } else { members(rest) };
     runtime().block_on(async {
-        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         let copy = async {
             let open = Connection::over(Box::new(ours), &Secret([1; 32]), Instant::now() + PATIENCE);
             let connection = open.await.expect("a welcome");
@@ -57,7 +58,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 /// Hears a copy to its end, and checks all of it. `None` when it was broken off.
-async fn agent(mut stream: DuplexStream) -> Option<Totals> {
+async fn agent(mut stream: UnixStream) -> Option<Totals> {
     let (hello, _) = hear(&mut stream).await?;
     let welcome = Welcome { version: version::CURRENT, boot_id: BootId([1; 4]) };
     say(&mut stream, Kind::Welcome, hello.id, &encode(&welcome).expect("a welcome")).await;
@@ -91,7 +92,7 @@ async fn agent(mut stream: DuplexStream) -> Option<Totals> {
     }
 }
 
-async fn hear(stream: &mut DuplexStream) -> Option<(Header, Vec<u8>)> {
+async fn hear(stream: &mut UnixStream) -> Option<(Header, Vec<u8>)> {
     let mut header = [0; HEADER_LEN];
     stream.read_exact(&mut header).await.ok()?;
     let header = Header::decode(&header).expect("a header");
@@ -100,7 +101,7 @@ async fn hear(stream: &mut DuplexStream) -> Option<(Header, Vec<u8>)> {
     Some((header, payload))
 }
 
-async fn say(stream: &mut DuplexStream, kind: Kind, id: u64, payload: &[u8]) {
+async fn say(stream: &mut UnixStream, kind: Kind, id: u64, payload: &[u8]) {
     let header = Header::new(kind, id, payload.len()).expect("a short payload").encode();
     let _ = stream.write_all(&[&header[..], payload].concat()).await;
 }

@@ -57,8 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
         for end in [&ours, &theirs] {
             end.set_nonblocking(true).expect("a socket");
         }
-        let session =
-            tokio::spawn(session::run(Arc::clone(agent), Socket::new(ours.into()).expect("it"), None));
+        let session = tokio::spawn(session::run(Arc::clone(agent), Socket::new(ours.into()), None));
         let (mut hears, mut says) = tokio::net::UnixStream::from_std(theirs).expect("it").into_split();
         let say = async move {
             let _ = says.write_all(&said).await;

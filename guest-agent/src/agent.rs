@@ -77,7 +77,7 @@ pub struct Agent {
     /// The copies under way.
     pub copies: Copies,
     /// Whether requests are served.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// For a guest that is held still; `None` for an agent outside a VM, where it would be somebody's machine.
     pub hold: Option<Arc<Hold>>,
     incarnation: Mutex<Incarnation>,
@@ -100,7 +100,7 @@ impl Agent {
         processes.set_environment(incarnation.environment.clone());
         let power = PowerSwitch::find(in_vm, output.is_some());
         Ok(Agent {
-            gate: Gate::default(),
+            gate: Arc::default(),
             hold: power.map(|_| Arc::new(Hold::recover(events.with_file_name(FROZEN_FILE)))),
             incarnation: Mutex::new(incarnation),
             health: HealthChecks::resume(Arc::clone(&processes), events.with_file_name(HEALTH_FILE)),

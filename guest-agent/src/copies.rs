@@ -1,19 +1,17 @@
 //! The copies under way: how many there may be, and how they end with the agent.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use firstlight_tree::Ledger;
-use nix::sys::socket::{Shutdown, shutdown};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::journal;
 use crate::session::SessionError;
-use crate::wire::{Connection, WireError};
+use crate::wire::{Connection, Socket};
 
 /// Copies at one time. Each has a thread and half a megabyte of buffers; one more is refused with `Busy`.
 pub const MAX_COPIES: usize = 16;
@@ -36,6 +34,8 @@ pub struct Place {
     _permit: OwnedSemaphorePermit,
     /// Where the copy writes down what it has not shown yet.
     pub ledger: Ledger,
+    /// Whether no other copy was under way when this one began.
+    pub alone: bool,
     ending: watch::Receiver<bool>,
 }
 
@@ -62,7 +62,8 @@ impl Copies {
     #[must_use]
     pub fn admit(&self) -> Option<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Place { _permit: permit, ledger: self.ledger.clone(), ending: self.ending.subscribe() })
+        let alone = self.places.available_permits() + 1 == MAX_COPIES;
+        Some(Place { _permit: permit, ledger: self.ledger.clone(), alone, ending: self.ending.subscribe() })
     }
 
     /// Breaks off the copies under way, and waits until they have taken back what nobody has seen yet: on a disk it would
@@ -78,22 +79,24 @@ impl Place {
     /// Gives the connection to `work` on a thread. Whoever waits here no longer lets the thread go on alone: it holds the place.
     ///
     /// # Errors
-    /// When no descriptor is free, and when the agent ends meanwhile.
+    /// When the agent ends meanwhile, and when the runtime cannot watch the connection again.
     pub async fn run<T: Send + 'static>(
         mut self,
-        connection: &Connection,
-        work: impl FnOnce(OwnedFd) -> T + Send + 'static,
+        connection: &mut Connection,
+        work: impl FnOnce(Socket) -> T + Send + 'static,
     ) -> Result<T, SessionError> {
-        let hang_up = connection.duplicate_socket()?;
-        let socket = connection.duplicate_socket()?;
-        let mut thread: JoinHandle<T> = spawn_blocking(move || work(socket));
+        let socket = connection.lend();
+        let lent = socket.clone();
+        let mut thread: JoinHandle<T> = spawn_blocking(move || work(lent));
         tokio::select! {
-            worked = &mut thread => return worked.map_err(|_| SessionError::Abandoned),
+            worked = &mut thread => {
+                connection.take_back()?;
+                return worked.map_err(|_| SessionError::Abandoned);
+            }
             _ = self.ending.wait_for(|ending| *ending) => {}
         }
         // To the thread it is as if the host had left.
-        let closed = shutdown(hang_up.as_raw_fd(), Shutdown::Both);
-        closed.map_err(|errno| WireError::Io { operation: "shut down", source: errno.into() })?;
+        socket.hang_up();
         let _ = thread.await;
         Err(SessionError::Abandoned)
     }

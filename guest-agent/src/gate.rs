@@ -23,7 +23,7 @@ struct State {
     held: bool,
     /// Requests under way that end by themselves.
     running: usize,
-    sessions: HashMap<u64, Arc<Socket>>,
+    sessions: HashMap<u64, Socket>,
     next_session: u64,
 }
 
@@ -38,9 +38,9 @@ pub struct Session<'a> {
     id: u64,
 }
 
-/// A request under way.
+/// A request under way, whatever becomes of its connection.
 #[derive(Debug)]
-pub struct Running<'a>(Option<&'a Gate>);
+pub struct Running(Option<Arc<Gate>>);
 
 impl Gate {
     /// Lets nobody in from now on.
@@ -70,7 +70,7 @@ impl Gate {
     }
 
     /// A connection has shown its token.
-    pub fn connect(&self, socket: Arc<Socket>) -> Session<'_> {
+    pub fn connect(&self, socket: Socket) -> Session<'_> {
         let mut state = self.lock();
         state.next_session += 1;
         let id = state.next_session;
@@ -79,14 +79,14 @@ impl Gate {
     }
 
     /// Begins a request; `None` while the gate is held.
-    pub fn enter(&self, kind: Kind) -> Option<Running<'_>> {
+    pub fn enter(self: &Arc<Self>, kind: Kind) -> Option<Running> {
         let mut state = self.lock();
         if state.held {
             return None;
         }
         let counts = !lasts(kind);
         state.running += usize::from(counts);
-        Some(Running(counts.then_some(self)))
+        Some(Running(counts.then(|| Arc::clone(self))))
     }
 
     /// Waits until no request is under way that ends by itself; `false` when that takes longer than `patience`.
@@ -131,9 +131,9 @@ impl Drop for Session<'_> {
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(gate) = self.0 {
+        if let Some(gate) = &self.0 {
             gate.lock().running -= 1;
             gate.changed.notify_waiters();
         }
@@ -163,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_under_way_is_waited_for_and_a_new_one_is_not_let_in() {
-        let gate = Gate::default();
+        let gate = Arc::new(Gate::default());
         let running = gate.enter(Kind::BatchRequest);
         assert!(running.is_some());
         gate.hold().unwrap();
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_lasts_as_long_as_its_connection_is_not_waited_for() {
-        let gate = Gate::default();
+        let gate = Arc::new(Gate::default());
         let _running = gate.enter(Kind::OutputRequest);
         assert!(gate.drain(SOON).await);
     }

@@ -14,7 +14,6 @@
 //! the bounds that `session`, `agent` and `process` name.
 
 pub mod agent;
-pub mod bulk;
 pub mod clock;
 pub mod config;
 pub mod copies;
@@ -36,4 +35,5 @@ mod sessions;
 pub mod sys;
 pub mod system_file;
 pub mod teardown;
+pub mod under_way;
 pub mod wire;

@@ -79,7 +79,7 @@ impl Listener {
         loop {
             let socket = self.socket.async_io(Interest::READABLE, sys::accept).await?;
             if !self.host_only || is_host(&socket) {
-                return Socket::new(socket);
+                return Ok(Socket::new(socket));
             }
         }
     }

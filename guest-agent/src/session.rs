@@ -16,6 +16,7 @@ use crate::failure;
 use crate::gate::Session;
 use crate::op;
 use crate::op::snapshot::{self, Then};
+use crate::under_way::UnderWay;
 use crate::wire::{Connection, Socket, WireError};
 
 /// How long a peer may take to say hello and hear the answer. Longer than host-ctl waits for a connection (10 s): on a
@@ -45,6 +46,9 @@ pub enum SessionError {
         /// What would have made sense.
         expected: &'static str,
     },
+    /// The peer gave a request the id of another that has no answer yet.
+    #[error("the id {0} is in use by a request that is not answered yet")]
+    IdInUse(u64),
     /// A stream failed while the peer was still sending, and it has been told. What it sends next has no meaning.
     #[error("a stream was abandoned")]
     Abandoned,
@@ -55,7 +59,8 @@ pub enum SessionError {
 
 /// Serves one connection to its end. `handshake` is given back once the peer has proved itself.
 pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemaphorePermit>) {
-    let mut connection = Connection::new(socket, MAX_HELLO);
+    // Without memory for it in the kernel there is nothing to say it with either.
+    let Ok(mut connection) = Connection::new(socket, MAX_HELLO) else { return };
     let ended = match timeout(HELLO_DEADLINE, greet(&agent, &mut connection)).await {
         Err(_) => return,
         Ok(Err(error)) => Err(error),
@@ -64,7 +69,7 @@ pub async fn run(agent: Arc<Agent>, socket: Socket, handshake: Option<OwnedSemap
             drop(handshake);
             let socket = connection.socket();
             let served = {
-                let session = agent.gate.connect(Arc::clone(&socket));
+                let session = agent.gate.connect(socket.clone());
                 tokio::select! {
                     ended = serve(&agent, &mut connection, &session) => ended,
                     never = socket.keep_alive() => match never {},
@@ -128,29 +133,46 @@ enum Ended {
     HeldBack,
 }
 
+/// Serves requests until the peer leaves. Those that take their time are answered when they are done; the others do not wait for
+/// them.
 async fn serve(
     agent: &Arc<Agent>,
     connection: &mut Connection,
     session: &Session<'_>,
 ) -> Result<Ended, SessionError> {
-    while let Some(frame) = connection.reader.next().await? {
+    let mut under_way = UnderWay::default();
+    let ended = loop {
+        let frame = tokio::select! {
+            frame = connection.reader.next(), if under_way.has_room() => frame?,
+            Some(reply) = under_way.next() => {
+                op::reply(&mut connection.writer, reply).await?;
+                continue;
+            }
+        };
+        let Some(frame) = frame else { break Ended::Done };
         if snapshot::is_of_snapshots(frame.header.kind) {
+            // They wait for all that is under way, and it is we who answer that.
+            op::settle(&mut under_way, &mut connection.writer).await?;
             match snapshot::run(agent, connection, session, &frame).await? {
                 Then::GoOn => continue,
-                Then::Close => return Ok(Ended::Done),
+                Then::Close => break Ended::Done,
             }
         }
-        let Some(_running) = agent.gate.enter(frame.header.kind) else { return Ok(Ended::HeldBack) };
-        op::serve(agent, connection, frame).await?;
-    }
-    Ok(Ended::Done)
+        let Some(running) = agent.gate.enter(frame.header.kind) else { break Ended::HeldBack };
+        op::serve(agent, connection, &mut under_way, running, frame).await?;
+    };
+    op::settle(&mut under_way, &mut connection.writer).await?;
+    Ok(ended)
 }
 
 /// Tells the peer why its connection closes, if it can still understand.
 async fn explain(connection: &mut Connection, error: &SessionError) -> Result<(), SessionError> {
     let told_or_gone = match error {
         SessionError::Refused(_) | SessionError::Abandoned | SessionError::Wire(WireError::Io { .. }) => true,
-        SessionError::Wire(_) | SessionError::Message(_) | SessionError::Unexpected { .. } => false,
+        SessionError::Wire(_)
+        | SessionError::Message(_)
+        | SessionError::Unexpected { .. }
+        | SessionError::IdInUse(_) => false,
     };
     if told_or_gone || !connection.writer.is_between_frames() {
         return Ok(());

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 
 use firstlight_protocol::sentinel::ExitStatus;
 use nix::errno::Errno;
@@ -61,6 +62,18 @@ pub fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<Watched> {
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
+/// A descriptor that tasks wait on, and others have too.
+pub type SharedWatched = AsyncFd<Arc<OwnedFd>>;
+
+/// Makes a descriptor that others have too something to wait on.
+///
+/// # Errors
+/// As `epoll_ctl(2)`; `EEXIST` when it is waited on already.
+pub fn watch_shared(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<SharedWatched> {
+    // SAFETY: an OwnedFd is open and always the same number, and stays open until the last Arc of it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
 /// Accepts one connection from a listening socket; the connection does not block and is not inherited.
 ///
 /// # Errors
@@ -71,29 +84,41 @@ pub fn accept(listener: &impl AsFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Makes the kernel tell the peer of a vsock connection how much it may send: the buffer for what it sends grows by a
-/// byte, and such a change is said at once. It never shrinks, because what the peer has sent already counts against it.
+/// Bytes that a vsock's peer may send ahead of what was read. `linux/vm_sockets.h`
+const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
+
+/// The most that the other may be set to; what is more is cut to it. `linux/vm_sockets.h`
+const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
+
+/// Both options are 64 bits wide.
+const VSOCK_WINDOW_LENGTH: libc::socklen_t = 8;
+
+/// Makes the kernel tell the peer of a vsock connection how much it may send: the window grows by a byte, and such a change
+/// is said at once. It never shrinks, because what the peer has sent already counts against it.
 /// Source: `virtio_transport_notify_buffer_size` in the kernel's `net/vmw_vsock/virtio_transport_common.c`.
 ///
 /// # Errors
-/// As `setsockopt(2)`; `ENOPROTOOPT` and its like for a socket that is no vsock's.
-pub fn announce_vsock_buffer(socket: &impl AsFd) -> io::Result<()> {
-    /// `linux/vm_sockets.h`
-    const SO_VM_SOCKETS_BUFFER_SIZE: libc::c_int = 0;
-    const SO_VM_SOCKETS_BUFFER_MAX_SIZE: libc::c_int = 2;
-    const LENGTH: libc::socklen_t = 8;
-    let socket = socket.as_fd().as_raw_fd();
-    let (mut bytes, mut length) = (0_u64, LENGTH);
-    let option = SO_VM_SOCKETS_BUFFER_SIZE;
+/// As `setsockopt(2)`: any other socket has no such option.
+pub fn announce_vsock_window(socket: &impl AsFd) -> io::Result<()> {
+    let (mut bytes, mut length) = (0_u64, VSOCK_WINDOW_LENGTH);
+    let (number, option) = (socket.as_fd().as_raw_fd(), SO_VM_SOCKETS_BUFFER_SIZE);
     // SAFETY: `bytes` and `length` live across the call, which writes no more than `length` says.
     let got =
-        unsafe { libc::getsockopt(socket, libc::AF_VSOCK, option, (&raw mut bytes).cast(), &raw mut length) };
+        unsafe { libc::getsockopt(number, libc::AF_VSOCK, option, (&raw mut bytes).cast(), &raw mut length) };
     Errno::result(got)?;
-    let bytes = bytes + 1;
+    set_vsock_window(socket, bytes + 1)
+}
+
+/// Lets the peer of a vsock connection send `bytes` ahead of what has been read.
+///
+/// # Errors
+/// As `setsockopt(2)`: any other socket has no such option.
+pub fn set_vsock_window(socket: &impl AsFd, bytes: u64) -> io::Result<()> {
+    let number = socket.as_fd().as_raw_fd();
     for option in [SO_VM_SOCKETS_BUFFER_MAX_SIZE, SO_VM_SOCKETS_BUFFER_SIZE] {
-        // SAFETY: the kernel reads the eight bytes of `bytes`.
-        let set =
-            unsafe { libc::setsockopt(socket, libc::AF_VSOCK, option, (&raw const bytes).cast(), LENGTH) };
+        let value = (&raw const bytes).cast();
+        // SAFETY: the kernel reads the eight bytes of `bytes`, which lives across the call.
+        let set = unsafe { libc::setsockopt(number, libc::AF_VSOCK, option, value, VSOCK_WINDOW_LENGTH) };
         Errno::result(set)?;
     }
     Ok(())

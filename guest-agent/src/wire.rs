@@ -5,13 +5,14 @@
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use firstlight_protocol::codec::CodecError;
 use firstlight_protocol::frame::{FrameError, Header};
 use firstlight_protocol::message::Kind;
+use firstlight_socket::bulk::{BulkError, write_as_fits};
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, setsockopt, sockopt};
 use nix::sys::uio::writev;
@@ -19,7 +20,7 @@ use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::deframer::{Deframer, Frame};
-use crate::sys::{self, Watched};
+use crate::sys::{self, SharedWatched};
 
 /// How long a frame may take from its first byte to its last. A peer that stops inside one has hung or means harm.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ pub enum WireError {
     /// A system call on the socket failed, most often because the peer went away.
     #[error("{operation} the connection: {source}")]
     Io {
-        /// `read`, `write` or `duplicate`.
+        /// `read`, `write` or `watch`.
         operation: &'static str,
         /// Why.
         source: io::Error,
@@ -52,47 +53,42 @@ pub enum WireError {
     Codec(#[from] CodecError),
 }
 
-/// A stream socket, vsock or unix; the two differ only in how they come about.
-#[derive(Debug)]
-pub struct Socket(Watched);
+impl From<BulkError> for WireError {
+    fn from(error: BulkError) -> WireError {
+        match error {
+            BulkError::Io { operation, source } => WireError::Io { operation, source },
+            BulkError::Truncated => WireError::Truncated,
+            BulkError::Frame(error) => error.into(),
+            BulkError::Codec(error) => error.into(),
+        }
+    }
+}
+
+/// A stream socket, vsock or unix; the two differ only in how they come about. All who hold it hold one descriptor.
+#[derive(Debug, Clone)]
+pub struct Socket(Arc<OwnedFd>);
 
 impl Socket {
     /// Wraps an accepted socket, which must not block.
-    ///
-    /// # Errors
-    /// As `epoll_ctl(2)`.
-    pub fn new(descriptor: OwnedFd) -> io::Result<Socket> {
-        sys::watch(descriptor, Interest::READABLE | Interest::WRITABLE).map(Socket)
+    #[must_use]
+    pub fn new(descriptor: OwnedFd) -> Socket {
+        Socket(Arc::new(descriptor))
     }
 
     /// Ends both directions: whoever reads or writes hears of it. Closing then waits until the peer has heard too: a
-    /// vsock connection that is half closed when its device goes is kept for eight seconds more.
+    /// vsock connection that is half closed when its device goes is kept for seconds more.
     pub fn shut_down(&self) {
         let linger = libc::linger { l_onoff: 1, l_linger: LINGER_SECONDS };
         let _ = setsockopt(&self.0, sockopt::Linger, &linger);
+        self.hang_up();
+    }
+
+    /// Ends both directions: whoever reads or writes hears of it.
+    pub fn hang_up(&self) {
         // It fails for a connection that the peer has ended already.
         let _ = nix::sys::socket::shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 
-    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.async_io(Interest::READABLE, |socket| Ok(nix::unistd::read(socket, buffer)?)).await
-    }
-
-    async fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let write = |socket: &OwnedFd| match writev(socket, parts) {
-            Err(Errno::ENOMEM) => {
-                write_as_fits(socket, parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
-            }
-            written => written,
-        };
-        self.0.async_io(Interest::WRITABLE, |socket| Ok(write(socket)?)).await
-    }
-}
-
-/// How often a host that may be gone is looked for.
-const KEEPALIVE: Duration = Duration::from_secs(5);
-
-impl Socket {
     /// Makes a host's end known that nobody told us of, for as long as it is polled.
     ///
     /// A client that is killed with unread bytes resets its connection, and a vhost-user backend may pass over that
@@ -101,7 +97,7 @@ impl Socket {
     pub async fn keep_alive(&self) -> Infallible {
         loop {
             sleep(KEEPALIVE).await;
-            if sys::announce_vsock_buffer(self.0.get_ref()).is_err() {
+            if sys::announce_vsock_window(self).is_err() {
                 // Other sockets say themselves when their peer is gone.
                 return std::future::pending().await;
             }
@@ -109,23 +105,54 @@ impl Socket {
     }
 }
 
-/// The least that is written at once: a page, which the kernel can always find.
-const SMALLEST_WRITE: usize = 4096;
-
-/// Writes what fits in the kernel's memory. A vsock wants each packet's bytes in one piece, of which a guest whose memory is full of cached
-/// files has no large ones left; the write then fails with `ENOMEM`, where half of it may do.
-///
-/// # Errors
-/// As `write(2)`; `ENOMEM` when there is not even room for a page.
-pub fn write_as_fits(socket: &OwnedFd, bytes: &[u8]) -> Result<usize, Errno> {
-    let mut length = bytes.len();
-    loop {
-        match nix::unistd::write(socket, &bytes[..length]) {
-            Err(Errno::ENOMEM) if length > SMALLEST_WRITE => length = (length / 2).max(SMALLEST_WRITE),
-            written => return written,
-        }
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
+
+/// Who waits for a connection's socket.
+#[derive(Debug)]
+enum Watch {
+    /// Tasks, by means of the runtime.
+    Tasks(SharedWatched),
+    /// A thread. The runtime does not watch the socket meanwhile: its own thread would be woken for every packet, and learn nothing
+    /// it can use.
+    Thread,
+}
+
+impl Watch {
+    fn new(socket: &Socket) -> Result<Arc<Watch>, WireError> {
+        let watched = sys::watch_shared(Arc::clone(&socket.0), Interest::READABLE | Interest::WRITABLE);
+        let watched = watched.map_err(|source| WireError::Io { operation: "watch", source })?;
+        Ok(Arc::new(Watch::Tasks(watched)))
+    }
+
+    fn tasks(&self) -> io::Result<&SharedWatched> {
+        match self {
+            Watch::Tasks(watched) => Ok(watched),
+            Watch::Thread => Err(io::ErrorKind::ResourceBusy.into()),
+        }
+    }
+
+    async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = |socket: &Arc<OwnedFd>| Ok(nix::unistd::read(socket, &mut *buffer)?);
+        self.tasks()?.async_io(Interest::READABLE, read).await
+    }
+
+    async fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let write = |socket: &Arc<OwnedFd>| match writev(socket, parts) {
+            Err(Errno::ENOMEM) => {
+                write_as_fits(socket, parts.iter().find(|part| !part.is_empty()).map_or(&[], |part| part))
+            }
+            written => written,
+        };
+        self.tasks()?.async_io(Interest::WRITABLE, |socket| Ok(write(socket)?)).await
+    }
+}
+
+/// How often a host that may be gone is looked for.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Both directions of a connection.
 #[derive(Debug)]
@@ -134,38 +161,52 @@ pub struct Connection {
     pub reader: FrameReader,
     /// What the peer gets.
     pub writer: FrameWriter,
+    socket: Socket,
 }
 
 impl Connection {
     /// A connection over `socket` on which the peer's payloads end at `max_payload` bytes.
-    #[must_use]
-    pub fn new(socket: Socket, max_payload: u32) -> Connection {
-        let socket = Arc::new(socket);
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub fn new(socket: Socket, max_payload: u32) -> Result<Connection, WireError> {
+        let watch = Watch::new(&socket)?;
         let reader =
-            FrameReader { socket: Arc::clone(&socket), deframer: Deframer::new(max_payload), deadline: None };
-        Connection { reader, writer: FrameWriter { socket, inside_frame: false } }
+            FrameReader { watch: Arc::clone(&watch), deframer: Deframer::new(max_payload), deadline: None };
+        Ok(Connection { reader, writer: FrameWriter { watch, inside_frame: false }, socket })
     }
 
     /// The socket, for whoever keeps it alive or may have to end the connection.
     #[must_use]
-    pub fn socket(&self) -> Arc<Socket> {
-        Arc::clone(&self.writer.socket)
+    pub fn socket(&self) -> Socket {
+        self.socket.clone()
     }
 
-    /// The socket once more, for a thread that sends or receives bulk data while no task uses the connection.
+    /// The socket for a thread that sends or receives bulk data. Tasks cannot use the connection until [`Connection::take_back`].
+    pub fn lend(&mut self) -> Socket {
+        self.set_watch(&Arc::new(Watch::Thread));
+        self.socket.clone()
+    }
+
+    /// Makes the connection one for tasks again, when the thread is done with its socket.
     ///
     /// # Errors
-    /// When no descriptor is free.
-    pub fn duplicate_socket(&self) -> Result<OwnedFd, WireError> {
-        let socket = self.writer.socket.0.get_ref().try_clone();
-        socket.map_err(|source| WireError::Io { operation: "duplicate", source })
+    /// As `epoll_ctl(2)`.
+    pub fn take_back(&mut self) -> Result<(), WireError> {
+        self.set_watch(&Watch::new(&self.socket)?);
+        Ok(())
+    }
+
+    fn set_watch(&mut self, watch: &Arc<Watch>) {
+        self.reader.watch = Arc::clone(watch);
+        self.writer.watch = Arc::clone(watch);
     }
 }
 
 /// The reading direction.
 #[derive(Debug)]
 pub struct FrameReader {
-    socket: Arc<Socket>,
+    watch: Arc<Watch>,
     deframer: Deframer,
     deadline: Option<Instant>,
 }
@@ -185,9 +226,9 @@ impl FrameReader {
         loop {
             let space = self.deframer.space();
             let read = match self.deadline {
-                None => self.socket.read(space).await,
+                None => self.watch.read(space).await,
                 Some(deadline) => {
-                    let read = timeout_at(deadline, self.socket.read(space)).await;
+                    let read = timeout_at(deadline, self.watch.read(space)).await;
                     read.map_err(|_| WireError::Stalled)?
                 }
             };
@@ -209,14 +250,14 @@ impl FrameReader {
     /// kernel tell the peer of the unread bytes, in the place of our last words.
     pub async fn discard(&mut self) {
         let mut bytes = vec![0; 64 * 1024];
-        while self.socket.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+        while self.watch.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
     }
 }
 
 /// The writing direction.
 #[derive(Debug)]
 pub struct FrameWriter {
-    socket: Arc<Socket>,
+    watch: Arc<Watch>,
     inside_frame: bool,
 }
 
@@ -236,7 +277,7 @@ impl FrameWriter {
         let (mut header, mut payload) = (&header[..], payload);
         self.inside_frame = true;
         while !(header.is_empty() && payload.is_empty()) {
-            let written = self.socket.write(&[IoSlice::new(header), IoSlice::new(payload)]).await;
+            let written = self.watch.write(&[IoSlice::new(header), IoSlice::new(payload)]).await;
             let written = written.map_err(|source| WireError::Io { operation: "write", source })?;
             let of_header = written.min(header.len());
             header = &header[of_header..];

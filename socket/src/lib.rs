@@ -1,6 +1,7 @@
 //! Sockets by [`Address`](firstlight_protocol::message::forward::Address), as host and guest both need them to carry
-//! connections: [`Stream`] to one, [`Listener`] at one.
+//! connections: [`Stream`] to one, [`Listener`] at one; and [`bulk`] data over a connection between the two.
 
+pub mod bulk;
 mod listener;
 mod stream;
 

@@ -14,17 +14,25 @@ use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{PullRequest, PushRequest, Totals};
 use firstlight_protocol::message::error::AgentError;
+use firstlight_socket::bulk::{BulkError, BulkReader, BulkWriter, Piece};
 use firstlight_tree::{Error, Frames, Ledger, Root, Sink, send};
 use tokio::time::timeout;
 
 use crate::agent::Agent;
-use crate::bulk::{BulkReader, BulkWriter, Piece};
 use crate::failure;
 use crate::session::SessionError;
-use crate::wire::{Connection, WireError};
+use crate::sys;
+use crate::wire::{Connection, Socket, WireError};
 
 /// How long a host may take to notice that its push has failed. Until then what it sends is read and forgotten.
 const NOTICE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Bytes that a host may send ahead of what was read, as the kernel has it: `VIRTIO_VSOCK_DEFAULT_BUF_SIZE`.
+const WINDOW: u64 = 256 * 1024;
+
+/// The same for a copy that has the vsock to itself, so that the host need not stop whenever a file is written. All that comes in goes through one queue, so what one connection has in it
+/// delays the others: beside other copies the window stays as it is.
+const WIDE_WINDOW: u64 = 512 * 1024;
 
 /// Sends a file or directory to the host. The connection serves further requests after it.
 ///
@@ -42,7 +50,7 @@ pub async fn pull(
     let sent = place.run(connection, move |socket| {
         let mut writer = BulkWriter::new(socket);
         let sent = read(&request, &mut Frames::new(id, |batch| writer.write(batch)));
-        writer.finish().map(|()| sent)
+        writer.finish().map(|()| sent).map_err(WireError::from)
     });
     let (kind, payload) = match sent.await?? {
         Ok(totals) => (Kind::CopyEnd, codec::encode(&totals)?),
@@ -74,8 +82,15 @@ pub async fn push(
     request: PushRequest,
 ) -> Result<(), SessionError> {
     let Some(place) = agent.copies.admit() else { return abandon(connection, id, &too_many()).await };
-    let ledger = place.ledger.clone();
-    let received = place.run(connection, move |socket| receive(BulkReader::new(socket, id), request, ledger));
+    let (ledger, alone) = (place.ledger.clone(), place.alone);
+    let received = place.run(connection, move |socket| {
+        // Other sockets have no window, and without a wide one the copy is only slower.
+        let _ = alone.then(|| sys::set_vsock_window(&socket, WIDE_WINDOW));
+        let totals = receive(BulkReader::new(&socket, id), request, ledger)?;
+        // Only now that the host waits: what it has under way and does not fit in a window is dropped.
+        let _ = alone.then(|| sys::set_vsock_window(&socket, WINDOW));
+        Ok(totals)
+    });
     match received.await? {
         Ok(totals) => Ok(connection.writer.send(Kind::CopyDone, id, &codec::encode(&totals)?).await?),
         Err(Push::Refused(error)) => abandon(connection, id, &error.into()).await,
@@ -97,14 +112,14 @@ impl From<Error> for Push {
     }
 }
 
-impl From<WireError> for Push {
-    fn from(error: WireError) -> Push {
-        Push::Session(error.into())
+impl From<BulkError> for Push {
+    fn from(error: BulkError) -> Push {
+        Push::Session(WireError::from(error).into())
     }
 }
 
 /// Takes everything that comes. On a thread.
-fn receive(mut reader: BulkReader, request: PushRequest, ledger: Ledger) -> Result<Totals, Push> {
+fn receive(mut reader: BulkReader<&Socket>, request: PushRequest, ledger: Ledger) -> Result<Totals, Push> {
     let PushRequest { place, shape, durable } = request;
     let mut sink = Sink::new(&place, shape, durable)?.with_ledger(ledger);
     let unexpected = |kind, expected| Push::Session(SessionError::Unexpected { kind, expected });
@@ -113,9 +128,9 @@ fn receive(mut reader: BulkReader, request: PushRequest, ledger: Ledger) -> Resu
             Piece::Entry(entry) => sink.entry(entry)?,
             Piece::Data(bytes) => sink.data(bytes)?,
             Piece::End(totals) => break totals,
-            Piece::Unexpected(kind) => {
+            Piece::Other(header) => {
                 return Err(unexpected(
-                    kind,
+                    header.kind,
                     "a copy takes CopyEntry, CopyData and CopyEnd under its own id",
                 ));
             }

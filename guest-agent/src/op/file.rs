@@ -1,33 +1,55 @@
 //! Looking at files, and changing their names. Each waits for the disk and runs on a thread that may.
 
 use firstlight_protocol::codec::{self, CodecError};
+use firstlight_protocol::frame::Header;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::error::AgentError;
 use firstlight_tree::{Error, manage};
 use tokio::task::spawn_blocking;
 
-use super::answer;
 use crate::failure;
-use crate::session::SessionError;
-use crate::wire::FrameWriter;
+use crate::gate::Running;
+use crate::under_way::{Answer, Request, UnderWay};
 
-/// Does what a request of `kind` asks for, and sends the answer.
+/// Begins what a request of `kind` asks for.
 ///
 /// # Errors
-/// [`SessionError`] when the request is malformed or the host went away.
-pub async fn run(writer: &mut FrameWriter, id: u64, kind: Kind, payload: &[u8]) -> Result<(), SessionError> {
-    let (kind, result) = if kind == Kind::FileStatRequest {
-        (Kind::FileStat, encoded(codec::decode(payload)?, manage::stat, codec::encode).await)
+/// When the request is malformed.
+pub fn begin(
+    under_way: &mut UnderWay,
+    running: Running,
+    header: Header,
+    payload: &[u8],
+) -> Result<(), CodecError> {
+    let Header { kind, id, .. } = header;
+    let answered_with = |answer| Request { id, answer, running };
+    if kind == Kind::FileStatRequest {
+        under_way.begin(
+            answered_with(Kind::FileStat),
+            encoded(codec::decode(payload)?, manage::stat, codec::encode),
+        );
     } else if kind == Kind::FileListRequest {
-        (Kind::FileList, encoded(codec::decode(payload)?, manage::list, codec::encode).await)
+        under_way.begin(
+            answered_with(Kind::FileList),
+            encoded(codec::decode(payload)?, manage::list, codec::encode),
+        );
     } else if kind == Kind::MakeDirRequest {
-        (Kind::FileDone, encoded(codec::decode(payload)?, manage::make_dir, codec::encode).await)
+        under_way.begin(
+            answered_with(Kind::FileDone),
+            encoded(codec::decode(payload)?, manage::make_dir, codec::encode),
+        );
     } else if kind == Kind::RemoveRequest {
-        (Kind::FileDone, encoded(codec::decode(payload)?, manage::remove, codec::encode).await)
+        under_way.begin(
+            answered_with(Kind::FileDone),
+            encoded(codec::decode(payload)?, manage::remove, codec::encode),
+        );
     } else {
-        (Kind::FileDone, encoded(codec::decode(payload)?, manage::rename, codec::encode).await)
-    };
-    answer(writer, id, kind, result).await
+        under_way.begin(
+            answered_with(Kind::FileDone),
+            encoded(codec::decode(payload)?, manage::rename, codec::encode),
+        );
+    }
+    Ok(())
 }
 
 /// [`perform`], and the answer's bytes. `()` is no bytes, which is the answer of those that have nothing to say.
@@ -35,7 +57,7 @@ async fn encoded<Q, A>(
     request: Q,
     operation: fn(&Q) -> Result<A, Error>,
     encode: fn(&A) -> Result<Vec<u8>, CodecError>,
-) -> Result<Result<Vec<u8>, CodecError>, AgentError>
+) -> Answer
 where
     Q: Send + 'static,
     A: Send + 'static,

@@ -6,9 +6,9 @@
 //! | operation | is |
 //! | --- | --- |
 //! | [`status`], [`events`] | unary |
-//! | [`file`] | unary, on a thread of their own because they wait for the disk |
+//! | [`file`] | unary, on a thread of their own because they wait for the disk; others are answered meanwhile |
 //! | [`stats`], [`network`], [`versions`] | unary, in a batch only |
-//! | [`batch`] | many of them at once; it alone waits, to a deadline |
+//! | [`batch`] | many of them at once; it waits, to a deadline, and others are answered meanwhile |
 //! | [`shutdown`] | unary, acting after its answer |
 //! | [`session`] | streams, and unary questions about them |
 //! | [`snapshot`] | unary, and the only ones that a guest which is held still serves |
@@ -29,23 +29,38 @@ pub mod status;
 pub mod sync;
 pub mod versions;
 
-use firstlight_protocol::codec::{self, CodecError};
+use std::sync::Arc;
+
+use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
-use firstlight_protocol::message::error::AgentError;
 
 use crate::agent::Agent;
 use crate::deframer::Frame;
 use crate::failure;
+use crate::gate::Running;
 use crate::session::SessionError;
+use crate::under_way::{Answer, Reply, Request, UnderWay};
 use crate::wire::{Connection, FrameWriter};
 
-/// Serves the request in `frame`.
+/// Serves the request in `frame`, or begins to; it is `running` until it is answered.
 ///
 /// # Errors
 /// [`SessionError`] when the connection cannot go on. An operation that merely failed is an answer and no error.
-pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> Result<(), SessionError> {
+pub async fn serve(
+    agent: &Arc<Agent>,
+    connection: &mut Connection,
+    under_way: &mut UnderWay,
+    running: Running,
+    frame: Frame,
+) -> Result<(), SessionError> {
     let Frame { header, payload } = frame;
     let id = header.id;
+    if under_way.has(id) {
+        return Err(SessionError::IdInUse(id));
+    }
+    if takes_over(header.kind) {
+        settle(under_way, &mut connection.writer).await?;
+    }
     match header.kind {
         Kind::Ping => Ok(connection.writer.send(Kind::Pong, id, &payload).await?),
         Kind::StatusRequest => {
@@ -58,8 +73,11 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
             answer(&mut connection.writer, id, Kind::Events, events).await
         }
         Kind::BatchRequest => {
-            let batch = batch::answer(agent, &codec::decode(&payload)?).await;
-            answer(&mut connection.writer, id, Kind::Batch, batch.map(|batch| codec::encode(&batch))).await
+            let (agent, request) = (Arc::clone(agent), codec::decode(&payload)?);
+            under_way.begin(Request { id, answer: Kind::Batch, running }, async move {
+                batch::answer(&agent, &request).await.map(|batch| codec::encode(&batch))
+            });
+            Ok(())
         }
         Kind::ShutdownRequest => shutdown::run(agent, connection, id, &codec::decode(&payload)?).await,
         Kind::SessionStartRequest => session::start(agent, connection, id, &codec::decode(&payload)?).await,
@@ -86,7 +104,7 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
         | Kind::FileListRequest
         | Kind::MakeDirRequest
         | Kind::RemoveRequest
-        | Kind::RenameRequest => file::run(&mut connection.writer, id, header.kind, &payload).await,
+        | Kind::RenameRequest => Ok(file::begin(under_way, running, header, &payload)?),
         Kind::PullRequest => copy::pull(agent, connection, id, codec::decode(&payload)?).await,
         Kind::PushRequest => copy::push(agent, connection, id, codec::decode(&payload)?).await,
         Kind::TreeRequest => sync::describe_tree(agent, connection, id, codec::decode(&payload)?).await,
@@ -152,13 +170,49 @@ pub async fn serve(agent: &Agent, connection: &mut Connection, frame: Frame) -> 
     }
 }
 
+/// Whether the connection belongs to the operation until it ends. What was asked before is answered first then.
+fn takes_over(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::ShutdownRequest
+            | Kind::SessionStartRequest
+            | Kind::SessionAttachRequest
+            | Kind::SessionWaitRequest
+            | Kind::OutputRequest
+            | Kind::PullRequest
+            | Kind::PushRequest
+            | Kind::TreeRequest
+            | Kind::FetchRequest
+            | Kind::AmendRequest
+            | Kind::ForwardRequest
+            | Kind::ForwardTakeRequest
+            | Kind::ForwardListenRequest
+            | Kind::PortsRequest
+    )
+}
+
+/// Answers everything that is under way.
+///
+/// # Errors
+/// [`SessionError`] when the host went away.
+pub async fn settle(under_way: &mut UnderWay, writer: &mut FrameWriter) -> Result<(), SessionError> {
+    while let Some(done) = under_way.next().await {
+        reply(writer, done).await?;
+    }
+    Ok(())
+}
+
+/// Sends the answer to a request that was under way.
+///
+/// # Errors
+/// [`SessionError`] when the host went away.
+pub async fn reply(writer: &mut FrameWriter, reply: Reply) -> Result<(), SessionError> {
+    let Reply { request, result } = reply;
+    answer(writer, request.id, request.answer, result).await
+}
+
 /// Sends a unary operation's answer, or its error under the same id.
-async fn answer(
-    writer: &mut FrameWriter,
-    id: u64,
-    kind: Kind,
-    result: Result<Result<Vec<u8>, CodecError>, AgentError>,
-) -> Result<(), SessionError> {
+async fn answer(writer: &mut FrameWriter, id: u64, kind: Kind, result: Answer) -> Result<(), SessionError> {
     match result {
         Ok(payload) => Ok(writer.send(kind, id, &payload?).await?),
         Err(error) => Ok(writer.send(Kind::Error, id, &codec::encode(&error)?).await?),

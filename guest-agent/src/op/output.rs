@@ -27,7 +27,7 @@ pub async fn run(
     id: u64,
     request: &OutputRequest,
 ) -> Result<(), SessionError> {
-    let Connection { reader, writer } = connection;
+    let Connection { reader, writer, .. } = connection;
     let Some(output) = &agent.output else {
         return refuse(
             writer,

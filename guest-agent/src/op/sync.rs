@@ -9,14 +9,14 @@ use firstlight_protocol::message::error::AgentError;
 use firstlight_protocol::message::sync::{
     AmendDone, AmendRequest, BATCH, FetchRequest, Item, ItemContent, TreeEnd, TreeItems, TreeRequest,
 };
+use firstlight_socket::bulk::BulkWriter;
 use firstlight_tree::{Error, Exclude, Frames, Root, amend as amend_tree, describe, send_selected};
 use tokio::task::spawn_blocking;
 
 use super::copy::too_many;
 use crate::agent::Agent;
-use crate::bulk::BulkWriter;
 use crate::session::SessionError;
-use crate::wire::{Connection, FrameWriter};
+use crate::wire::{Connection, FrameWriter, WireError};
 
 /// Bytes of an item besides its path and a link's target, at most.
 const ITEM_OVERHEAD: usize = 96;
@@ -37,7 +37,7 @@ pub async fn describe_tree(
     let described = place.run(connection, move |socket| {
         let mut writer = BulkWriter::new(socket);
         let described = send_items(&request, &mut Frames::new(id, |batch| writer.write(batch)));
-        writer.finish().map(|()| described)
+        writer.finish().map(|()| described).map_err(WireError::from)
     });
     match described.await?? {
         Ok(special) => {
@@ -97,7 +97,7 @@ pub async fn fetch(
     let sent = place.run(connection, move |socket| {
         let mut writer = BulkWriter::new(socket);
         let sent = send_chosen(request, &mut Frames::new(id, |batch| writer.write(batch)));
-        writer.finish().map(|()| sent)
+        writer.finish().map(|()| sent).map_err(WireError::from)
     });
     match sent.await?? {
         Ok(totals) => Ok(connection.writer.send(Kind::CopyEnd, id, &codec::encode(&totals)?).await?),

@@ -59,8 +59,8 @@ fn a_hundred_operations_are_one_frame_there_and_one_frame_back() {
     let mut client = agent.connect();
     let operations = (0..100_u8).map(|number| Operation::Ping(vec![number])).collect();
     client.send(Kind::BatchRequest, 3, &codec::encode(&batch(operations)).unwrap());
-    client.send(Kind::Ping, 4, b"after");
     let Batch { results } = codec::decode(&client.expect(Kind::Batch, 3)).unwrap();
+    client.send(Kind::Ping, 4, b"after");
     for (result, number) in results.iter().zip(0..100_u8) {
         assert_eq!(result.outcome, Outcome::Done(Answer::Pong(vec![number])));
     }

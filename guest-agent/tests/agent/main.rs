@@ -15,6 +15,7 @@
 //! | [`sync`] | describing trees, sending what was chosen of them, amending |
 //! | [`load`] | many commands, slow and vanished hosts |
 //! | [`output`] | the program's output, across the agent's death |
+//! | [`under_way`] | requests of one connection that wait for nothing but themselves |
 //! | [`hostile`] | bytes that are no protocol |
 //! | [`common`] | the agent as a child, and a client for it |
 
@@ -36,3 +37,4 @@ mod output;
 mod requests;
 mod sessions;
 mod sync;
+mod under_way;

@@ -1,6 +1,7 @@
 //! One connection to an agent: the hello, then frames.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use bytes::{Buf, BytesMut};
 use firstlight_protocol::codec::{self};
@@ -123,6 +124,20 @@ impl Connection {
             R::decode(expect(R::ANSWER, header.kind, payload)?).map_err(Error::from)
         };
         timeout_at(deadline, exchange).await.map_err(|_| Error::Timeout(Awaited::Answer))?
+    }
+
+    /// The socket for a thread, and the two directions for a task. Only one of them may send, and only one receive.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when no descriptor is free, [`Error::Protocol`] when the agent has said what nobody asked for.
+    pub(crate) fn lend(self) -> Result<(OwnedFd, Sender, Receiver), Error> {
+        if !self.receiver.buffer.is_empty() {
+            return Err(Error::Protocol("it spoke before it was asked".to_owned()));
+        }
+        let stream = self.receiver.stream.unsplit(self.sender.stream);
+        let socket = stream.duplicate().map_err(Error::Lost)?;
+        let (sender, receiver) = halves(stream);
+        Ok((socket, sender, receiver))
     }
 
     /// The two directions, to be used by two tasks.

@@ -6,6 +6,7 @@ use firstlight_protocol::codec::CodecError;
 use firstlight_protocol::frame::FrameError;
 use firstlight_protocol::message::error::AgentError;
 use firstlight_protocol::message::hello::Refusal;
+use firstlight_socket::bulk::BulkError;
 
 use super::connection_pool::{AcquireError, DialError, Generation, Limit, Poison};
 
@@ -111,6 +112,20 @@ pub enum Awaited {
 impl From<FrameError> for Error {
     fn from(error: FrameError) -> Self {
         Error::Protocol(error.to_string())
+    }
+}
+
+impl From<BulkError> for Error {
+    fn from(error: BulkError) -> Self {
+        match error {
+            BulkError::Io { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
+                Error::Timeout(Awaited::Copy)
+            }
+            BulkError::Io { source, .. } => Error::Lost(source),
+            BulkError::Truncated => Error::Lost(io::ErrorKind::UnexpectedEof.into()),
+            BulkError::Frame(error) => error.into(),
+            BulkError::Codec(error) => error.into(),
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::hello::{Hello, Welcome};
 use firstlight_protocol::version;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::{Connection, transport};
@@ -16,9 +17,9 @@ use super::{Connection, transport};
 pub(crate) const BOOT: BootId = BootId([1, 2, 3, 4]);
 
 /// The agent's end of a connection.
-pub(crate) struct Script(pub(crate) DuplexStream);
+pub(crate) struct Script<S = DuplexStream>(pub(crate) S);
 
-impl Script {
+impl<S: AsyncRead + AsyncWrite + Unpin> Script<S> {
     pub(crate) async fn say<T: bincode::Encode>(&mut self, kind: Kind, id: u64, message: &T) {
         self.say_bytes(kind, id, &codec::encode(message).unwrap()).await;
     }
@@ -69,5 +70,13 @@ pub(crate) async fn connected() -> (Connection, Script) {
     let (stream, mut script) = ends();
     let secret = token();
     let (connection, ()) = tokio::join!(Connection::over(stream, &secret, soon()), script.welcome());
+    (connection.unwrap(), script)
+}
+
+/// The same over a socket, which a thread can have. Time has to be the real one.
+pub(crate) async fn connected_by_socket() -> (Connection, Script<UnixStream>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (secret, mut script) = (token(), Script(theirs));
+    let (connection, ()) = tokio::join!(Connection::over(Box::new(ours), &secret, soon()), script.welcome());
     (connection.unwrap(), script)
 }

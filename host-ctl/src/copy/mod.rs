@@ -1,17 +1,18 @@
 //! Copying files between host and guest, each copy on a connection of its own.
 //!
 //! ```text
-//!  push   path ─► firstlight_tree::send ─┐                              ┌─► agent
-//!         tar  ─► archive::read ─────────┴─► frames ─► queue ─► socket ─┘
+//!  push   path ─► firstlight_tree::send ─┐
+//!         tar  ─► archive::read ─────────┴─► frames ─► BulkWriter ─► socket      agent
 //!
-//!  pull   agent ─► socket ─► queue ─┬─► firstlight_tree::Sink ─► path
-//!                                   └─► archive::Writer ───────► tar
+//!  pull   socket ─► BulkReader ─┬─► firstlight_tree::Sink ─► path
+//!                               └─► archive::Writer ───────► tar
 //! ```
 //!
-//! Files block, so they are on a thread; the socket is with the caller's task. Between them is a short queue, which makes the
-//! faster side wait for the slower.
+//! Files block, so a thread has them, and the socket with them: no byte is handed from one thread to another. The caller's
+//! task hears of an agent that refuses a push.
 
 mod archive;
+mod line;
 mod pull;
 mod push;
 
@@ -37,9 +38,6 @@ pub use push::push;
 
 /// How long neither end may move a byte. A guest that is paused comes back within it or not at all.
 const IDLE: Duration = Duration::from_mins(10);
-
-/// Batches or frames between the thread and the socket, each of a quarter of a megabyte or less.
-const QUEUE: usize = 8;
 
 /// What is copied into a guest.
 pub enum Source {

@@ -2,18 +2,20 @@
 
 use std::future::Future;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::copy::{CHUNK, Entry, Extent, PushRequest, Shape, Totals};
 use firstlight_protocol::message::file::Place;
+use firstlight_socket::bulk::{BulkError, BulkWriter};
 use firstlight_tree::{Error as TreeError, Frames, Outlet, Reading, Root, send, send_selected};
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use super::{CopyError, IDLE, Moved, QUEUE, Selection, Source, archive, joined, on_host};
+use super::line::HangUp;
+use super::{CopyError, IDLE, Moved, Selection, Source, archive, on_host};
 use crate::agent::{Awaited, Connection, Error, Receiver, Sender, expect};
 
 /// How long the reason of a broken connection may take: it was sent before the connection broke.
@@ -38,14 +40,16 @@ pub async fn push(
     };
     let id = connection.fresh_id();
     connection.send(Kind::PushRequest, id, &PushRequest { place: to.clone(), shape, durable }).await?;
-    let (sender, receiver) = connection.split();
-    let (queue, frames) = mpsc::channel(QUEUE);
-    let reading = spawn_blocking(move || read(source, &mut Frames::new(id, |batch| enqueue(&queue, batch))));
+    let (socket, sender, receiver) = connection.lend()?;
+    let hang_up = HangUp(Arc::new(socket));
+    let mut writer = BulkWriter::new(Arc::clone(&hang_up.0));
+    let sending = spawn_blocking(move || {
+        let totals = read(source, &mut Frames::new(id, |batch| writer.write(batch)));
+        writer.finish().map(|()| totals)
+    });
     let stream = async {
         let mut conversation = Conversation { id, sender, receiver };
-        conversation.stream(frames).await?;
-        // Everything is sent, so the thread has ended or is about to.
-        let totals = joined(reading.await)?;
+        let totals = conversation.listen_during(sending).await?;
         Ok(conversation.conclude(&totals).await?)
     };
     tokio::select! {
@@ -53,6 +57,9 @@ pub async fn push(
         () = stop => Err(CopyError::Interrupted),
     }
 }
+
+/// What was sent, unless the connection broke first.
+type Sent = Result<Result<Totals, CopyError>, BulkError>;
 
 /// The connection while it belongs to the copy.
 struct Conversation {
@@ -62,28 +69,23 @@ struct Conversation {
 }
 
 impl Conversation {
-    /// Sends frames to the last, unless the agent has something to say before: that can only be an error.
-    async fn stream(&mut self, mut frames: mpsc::Receiver<Vec<u8>>) -> Result<(), Error> {
-        let Conversation { id, sender, receiver } = self;
-        let refusal = refusal(receiver, *id);
-        let sent = async {
-            while let Some(batch) = frames.recv().await {
-                let sent = timeout(IDLE, sender.send_encoded(&batch)).await;
-                sent.map_err(|_| Error::Timeout(Awaited::Copy))??;
-            }
-            Ok::<(), Error>(())
-        };
+    /// Waits until the thread has sent everything, unless the agent has something to say before: that can only be an error.
+    async fn listen_during(&mut self, sending: JoinHandle<Sent>) -> Result<Totals, CopyError> {
+        let refusal = refusal(&mut self.receiver, self.id);
         tokio::pin!(refusal);
         let sent = tokio::select! {
-            error = &mut refusal => return Err(error),
-            sent = sent => sent,
+            error = &mut refusal => return Err(error.into()),
+            sent = sending => sent,
         };
-        if sent.is_ok() {
-            return Ok(());
+        // The thread is lost only when the runtime ends.
+        match sent.map_err(|_| CopyError::Interrupted)? {
+            Ok(totals) => totals,
+            // A connection that the agent closed has its reason as the last frame.
+            Err(broken) => {
+                let reason = timeout(LAST_WORD_DEADLINE, refusal).await;
+                Err(reason.unwrap_or_else(|_| broken.into()).into())
+            }
         }
-        // A connection that the agent closed has its reason as the last frame.
-        let reason = timeout(LAST_WORD_DEADLINE, refusal).await;
-        Err(reason.unwrap_or(Error::Timeout(Awaited::Copy)))
     }
 
     /// Says that this was all, and hears what came of it.
@@ -127,11 +129,6 @@ where
     };
     frames.flush().map_err(CopyError::Host)?;
     Ok(totals)
-}
-
-/// Gives a batch to the task that has the connection. False when that has lost interest.
-fn enqueue(queue: &mpsc::Sender<Vec<u8>>, batch: &mut Vec<u8>) -> bool {
-    queue.blocking_send(std::mem::take(batch)).is_ok()
 }
 
 fn read_selected(selection: Selection, frames: &mut dyn Outlet) -> Result<Totals, TreeError> {

@@ -11,10 +11,11 @@ use firstlight_protocol::message::copy::{Content, Entry, Extent, PushRequest, To
 use firstlight_protocol::message::error::{AgentError, Cause};
 use firstlight_protocol::message::file::{Place, Timestamp};
 use firstlight_tree::Sink;
+use tokio::net::UnixStream;
 
 use super::{CopyError, Destination, Source, pull, push};
 use crate::agent::Error;
-use crate::agent::script::{Script, connected};
+use crate::agent::script::{Script, connected_by_socket as connected};
 
 fn place(path: &Path) -> Place {
     Place::new(path.as_os_str().as_bytes())
@@ -30,7 +31,7 @@ fn file(path: &str, size: u64) -> Entry {
 }
 
 /// Takes a push as the agent does.
-async fn take(script: &mut Script) -> Option<Totals> {
+async fn take(script: &mut Script<UnixStream>) -> Option<Totals> {
     let (header, payload) = script.hear_or_end().await?;
     let request: PushRequest = codec::decode(&payload).unwrap();
     let mut sink = Sink::new(&request.place, request.shape, request.durable).unwrap();

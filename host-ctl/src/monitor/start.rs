@@ -45,6 +45,10 @@ const BACKEND_LOG: &str = "boot/vsock-backend.log";
 /// The context id that a backend's guest has; each backend serves one guest, so all have the same.
 const BACKEND_GUEST_CID: &str = "3";
 
+/// Bytes that a guest may send ahead on each connection of a backend. With the backend's own 64 KiB a guest stops after every packet of
+/// the largest size; with these a copy out of it is a quarter faster. The backend reserves them, and touches them only for a slow reader.
+const BACKEND_WINDOW: &str = "262144";
+
 /// How long the vsock backend may take to listen.
 const BACKEND_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -298,6 +302,7 @@ async fn start_backend(vm: &VmDir, ledger: &mut Ledger) -> Result<Process, Monit
     let program = vm.spec().assets.vsock_backend.as_ref().ok_or(MonitorError::NoVsock)?;
     let mut command = Command::new(program);
     command.args(["--guest-cid", BACKEND_GUEST_CID, "--socket", VHOST_SOCKET, "--uds-path", VSOCK_SOCKET]);
+    command.args(["--tx-buffer-size", BACKEND_WINDOW]);
     let mut backend =
         Process::start(command, BACKEND_LOG, |process| ledger.require(Entry::BackendStarted { process }))?;
     let listens = retry(Instant::now() + BACKEND_DEADLINE, jitter, async || {

@@ -33,7 +33,7 @@ impl<T: Into<SessionError>> From<T> for Stop {
 
 /// Carries `stream`. Both sides' ends leave the agent connection good for another request.
 pub(super) async fn carry(connection: &mut Connection, id: u64, stream: Stream) -> Result<(), SessionError> {
-    let Connection { reader, writer } = connection;
+    let Connection { reader, writer, .. } = connection;
     let (ended, guest_ended) = oneshot::channel();
     let carried = tokio::try_join!(
         async {

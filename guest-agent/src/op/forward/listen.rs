@@ -74,7 +74,7 @@ async fn announce(
     listener: &Listener,
     registered: &Registered,
 ) -> Result<(), SessionError> {
-    let Connection { reader, writer } = connection;
+    let Connection { reader, writer, .. } = connection;
     let places = Arc::new(Semaphore::new(MAX_WAITING));
     loop {
         let due = agent.waiting.expire(Instant::now());

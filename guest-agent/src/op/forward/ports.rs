@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// # Errors
 /// [`SessionError`] when the host broke the protocol.
 pub async fn ports(agent: &Agent, connection: &mut Connection, id: u64) -> Result<(), SessionError> {
-    let Connection { reader, writer } = connection;
+    let Connection { reader, writer, .. } = connection;
     let mut told = None;
     loop {
         let next = Instant::now() + INTERVAL;

@@ -5,6 +5,7 @@ mod vhost_user;
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -51,9 +52,33 @@ impl fmt::Display for Address {
 pub type Stream = Box<dyn Duplex>;
 
 /// Reads and writes.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The socket once more, for a thread. It does not block.
+    ///
+    /// # Errors
+    /// When no descriptor is free.
+    fn duplicate(&self) -> io::Result<OwnedFd>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+impl Duplex for UnixStream {
+    fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.as_fd().try_clone_to_owned()
+    }
+}
+
+impl Duplex for VsockStream {
+    fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.as_fd().try_clone_to_owned()
+    }
+}
+
+/// Bytes in memory, which are under tokio's clock.
+#[cfg(test)]
+impl Duplex for tokio::io::DuplexStream {
+    fn duplicate(&self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 /// How long one attempt to connect may take before another is made. A guest that listens answers in milliseconds.
 const ATTEMPT: Duration = Duration::from_secs(2);
