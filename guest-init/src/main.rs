@@ -127,7 +127,7 @@ fn start(
     console: File,
 ) -> Result<Supervisor, Failure> {
     let spec = &context.spec;
-    let plan = plan::plan(spec, manifest, context.devices.transports());
+    let plan = plan::plan(spec, manifest, context.devices.transports_of(manifest));
     if spec.headers.is_some() {
         // Before the root is switched, so that a program that looks finds the file. Without it init still tells the host.
         let _ = headers::announce(&Status::of(State::Pending));
