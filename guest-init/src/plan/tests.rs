@@ -261,7 +261,7 @@ fn without_disks_and_network_no_stage_takes_time_and_with_them_those_do_that_use
     assert_eq!(volume, ["volume:/data", "identity"]);
     let network = taking_time(spec(|spec| {
         in_memory(spec);
-        spec["network"] = serde_json::json!({ "interfaces": [{}] });
+        spec["network"] = serde_json::json!({ "interfaces": [{ "addresses": ["10.0.0.2/24"] }] });
     }));
     assert_eq!(network, ["network"]);
 }
