@@ -5,13 +5,13 @@ set -euo pipefail
 cd "$root"
 
 # The guest's programs are static: an image need not have a libc. Linked to one address they are some 57 KB smaller each
-# and need no relocation at their start (docs/decisions/0014-headers.md); 20 KB smaller without the index of unwinding
-# tables, for which programs that abort have no use, and 6 KB with equal functions folded. Naming the target keeps the
-# flags away from build scripts and macros, which cannot be static.
+# and need no relocation at their start (docs/decisions/0014-headers.md); 135 KB smaller without unwinding tables and
+# their index, for which programs that abort have no use, and 6 KB with equal functions folded. Naming the target keeps
+# the flags away from build scripts and macros, which cannot be static.
 triple=$(rustc -vV | sed -n 's/^host: //p')
 say "building the guest's programs"
 flags="-C target-feature=+crt-static -C relocation-model=static"
-flags+=" -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,--icf=all"
+flags+=" -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,tools/guest.ld -C link-arg=-Wl,--icf=all"
 RUSTFLAGS="${RUSTFLAGS:-} $flags" cargo build --locked --profile guest --target "$triple" \
     -p firstlight-guest-init -p firstlight-guest-agent
 say "building the host's programs"

@@ -165,9 +165,7 @@ static int cgroup(const char *path)
 
 static void cgroups(void)
 {
-    mkdir("/sys/fs/cgroup/firstlight", 0755);
     put("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-    put("/sys/fs/cgroup/firstlight/cgroup.subtree_control", "+memory");
 }
 
 static int fork_into(int directory)
@@ -197,7 +195,7 @@ static void agent(int executable, int output[2])
     lseek(file, 0, SEEK_SET);
     snprintf(variables[0], sizeof variables[0], "FIRSTLIGHT_READY_FD=%d", ready[1]);
     snprintf(variables[1], sizeof variables[1], "FIRSTLIGHT_CONFIG_FD=%d", file);
-    if (fork_into(cgroup("/sys/fs/cgroup/firstlight/agent")) == 0) {
+    if (fork_into(cgroup("/sys/fs/cgroup/firstlight-agent")) == 0) {
         char *const argv[] = {"guest-agent", NULL};
         char *const environment[] = {"PATH=/bin", variables[0], variables[1], NULL};
         setsid();
@@ -220,7 +218,7 @@ int main(void)
     identity();
     cgroups();
     agent(executable, output);
-    if (fork_into(cgroup("/sys/fs/cgroup/firstlight/program")) == 0) {
+    if (fork_into(cgroup("/sys/fs/cgroup/firstlight-program")) == 0) {
         char *const argv[] = {PROGRAM, NULL};
         char *const environment[] = {"PATH=/bin", NULL};
         setsid();

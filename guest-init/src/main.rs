@@ -6,6 +6,11 @@
 //! the event stream: see [`systemd`].
 //!
 //! As any other process this binary is a worker of init's, by its first argument: see [`headers`] too.
+//!
+//! The C library calls [`sys::entry`] and not the standard library's start, which prepares what init has of its own or has
+//! no use for, and has each thread do so too: one instruction in ten of a boot without disks.
+
+#![cfg_attr(not(test), no_main)]
 
 mod console;
 mod delete;
@@ -22,7 +27,7 @@ mod systemd;
 mod teardown;
 mod wait;
 
-use std::process::ExitCode;
+use std::fs::File;
 use std::sync::Arc;
 
 use firstlight_protocol::boot_spec::OnFatal;
@@ -36,7 +41,15 @@ use stage::{Context, agent, devices::Devices, early, in_root, modules};
 use supervise::{Descriptors, Ending, Remains, Supervisor};
 use wait::Flag;
 
-fn main() -> ExitCode {
+/// How a worker ended, by its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Success = 0,
+    Failure = 1,
+    Usage = 2,
+}
+
+fn main() -> Exit {
     if std::process::id() != 1 {
         return worker();
     }
@@ -48,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 /// What this binary does in a process of its own.
-fn worker() -> ExitCode {
+fn worker() -> Exit {
     // Lossy: what is no UTF-8 is no option either.
     let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     match arguments.next().as_deref() {
@@ -75,16 +88,17 @@ fn boot() -> Result<(), Fault> {
         spec_source::read(spec_source::Machine { loader: &loader, manifest: &manifest, devices: &devices })?;
 
     let wake = Arc::new(Flag::new().map_err(CallError::of("eventfd"))?);
-    let reporter = Reporter::start(&spec, started, Arc::clone(&wake))?;
+    let console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+    let reporter = Reporter::start(&spec, started, &console, Arc::clone(&wake))?;
     teardown::end_on_panic(reporter.clone());
     let context = Arc::new(Context { spec, document, initramfs, loader, devices, cancelled, wake });
-    let remains = run(&context, &manifest, &reporter);
+    let remains = run(&context, &manifest, &reporter, console);
     teardown::run(&remains, &context.initramfs, &reporter)
 }
 
 /// The boot from the moment on that it can report.
-fn run(context: &Arc<Context>, manifest: &ModuleManifest, reporter: &Reporter) -> Remains {
-    let mut supervisor = match start(context, manifest, reporter) {
+fn run(context: &Arc<Context>, manifest: &ModuleManifest, reporter: &Reporter, console: File) -> Remains {
+    let mut supervisor = match start(context, manifest, reporter, console) {
         Ok(supervisor) => supervisor,
         Err(Failure { stage, fault }) => {
             reporter.fatal(&stage, &fault);
@@ -110,16 +124,17 @@ fn start(
     context: &Arc<Context>,
     manifest: &ModuleManifest,
     reporter: &Reporter,
+    console: File,
 ) -> Result<Supervisor, Failure> {
     let spec = &context.spec;
-    let plan = plan::plan(spec, manifest, context.devices.transports());
+    let plan = plan::plan(spec, manifest, context.devices.transports_of(manifest));
     if spec.headers.is_some() {
         // Before the root is switched, so that a program that looks finds the file. Without it init still tells the host.
         let _ = headers::announce(&Status::of(State::Pending));
     }
     let agent = spec.agent.as_ref().map(|_| agent::open_executable(&context.initramfs));
     let agent = agent.transpose().map_err(Failure::of("agent"))?;
-    let descriptors = Descriptors::open().map_err(Failure::of("supervise"))?;
+    let descriptors = Descriptors::open(console).map_err(Failure::of("supervise"))?;
     let driver = Driver::start(plan, Arc::clone(context), reporter.clone());
     Ok(Supervisor::new(Arc::clone(context), reporter.clone(), driver, descriptors, agent))
 }

@@ -19,10 +19,16 @@ use clap::error::ErrorKind;
 use cli::Cli;
 use cli::resolved::Context;
 use command::Command;
+use command::monitor::Monitor;
 use output::{Failure, Format};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(monitor) = Monitor::alone(&arguments) {
+        return monitor
+            .run()
+            .map_or_else(|failure| output::fail(&failure, Format::Text), |()| ExitCode::SUCCESS);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error, &arguments),

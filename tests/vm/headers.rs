@@ -122,7 +122,7 @@ fn the_worker_gives_way_to_everything_and_is_missed_by_nobody_when_it_is_killed(
     let vm = start(&lab, "killed", &bundle, &["--memory", "512M"]);
     vm.follow_events().until("HEADERS-START");
     // Policy 5 is SCHED_IDLE.
-    assert_eq!(vm.sh(LOOK_AND_KILL), "19 5\n0::/firstlight/headers\n1000\n");
+    assert_eq!(vm.sh(LOOK_AND_KILL), "19 5\n0::/firstlight-headers\n1000\n");
     let headers = outcome(&vm);
     assert_eq!(headers["reason"], "the worker ended without a result (signal 9)");
     assert!(vm.sh("cat /run/firstlight/headers.status").contains("signal 9"));

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Where init mounts cgroup v2.
 pub(super) const MOUNT_POINT: &str = "/sys/fs/cgroup";
 
-/// Where commands' groups are, below the mount point. Every level has to pass the memory controller on.
-const LEVELS: [&str; 2] = ["firstlight", "exec"];
+/// The group that commands' groups are in, below the mount point. Both have to pass the memory controller on.
+const COMMANDS: &str = "firstlight-exec";
 
 /// Makes groups for commands.
 #[derive(Debug)]
@@ -34,12 +34,9 @@ pub(super) struct Cgroup {
 impl Cgroups {
     /// Prepares the hierarchy mounted at `mount_point`, or gives `None` when there is none.
     pub(super) fn open(mount_point: &Path) -> Option<Cgroups> {
-        let mut base = mount_point.to_owned();
-        for level in LEVELS {
-            pass_memory_on(&base)?;
-            base.push(level);
-            fs::create_dir_all(&base).ok()?;
-        }
+        pass_memory_on(mount_point)?;
+        let base = mount_point.join(COMMANDS);
+        fs::create_dir_all(&base).ok()?;
         pass_memory_on(&base)?;
         Some(Cgroups { base, next: AtomicU64::new(1), leftovers: Arc::default() })
     }

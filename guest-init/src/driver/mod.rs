@@ -1,15 +1,15 @@
 //! Runs the plan: each stage the moment its needs are done, on as many threads as have something to do.
 //!
 //! A thread that finishes a stage goes on with one that it made possible and starts threads for the others, so the
-//! longest chain of the boot runs on one thread without waiting for another. The supervisor is woken only for what is
-//! its own: its stages, a failure, and the end.
+//! longest chain of the boot runs on one thread without waiting for another. A stage that takes less time than a thread is
+//! the supervisor's. The supervisor is woken only for what is its own: its stages, a failure, and the end.
 
 mod schedule;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use firstlight_protocol::boot_spec::StageOrder;
+use firstlight_protocol::boot_spec::{BootSpec, StageOrder};
 use firstlight_protocol::sentinel::Event;
 
 use crate::error::{CallError, Fault};
@@ -22,6 +22,9 @@ use schedule::{Lane, Schedule};
 /// How long a stage may take besides waiting for its device. None takes a second; this is for a kernel that does
 /// not come back from a system call.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The number of the supervisor's thread.
+const SUPERVISOR: u32 = 0;
 
 /// A stage that failed the boot.
 #[derive(Debug, Clone)]
@@ -70,14 +73,15 @@ struct State {
     schedule: Schedule,
     /// The deadlines of what the workers are doing, by stage.
     deadlines: Vec<(usize, Deadline)>,
-    /// Threads started so far. The supervisor's is number 0.
+    /// Threads started so far, besides the supervisor's.
     threads: u32,
     failure: Option<Failure>,
     halted: bool,
 }
 
-fn lane(work: &Work) -> Lane {
-    if process(work).is_some() { Lane::Supervisor } else { Lane::Worker }
+/// The supervisor has to stay awake, so nothing that takes time is its work.
+fn lane(work: &Work, spec: &BootSpec) -> Lane {
+    if work.takes_time(spec) { Lane::Worker } else { Lane::Supervisor }
 }
 
 /// The process a stage starts, if that is what it does.
@@ -100,7 +104,7 @@ impl Driver {
     /// Starts the boot.
     pub(crate) fn start(plan: Plan, context: Arc<Context>, reporter: Reporter) -> Driver {
         let serial = context.spec.boot.stages == StageOrder::Serial;
-        let lanes: Vec<Lane> = plan.stages.iter().map(|stage| lane(&stage.work)).collect();
+        let lanes: Vec<Lane> = plan.stages.iter().map(|stage| lane(&stage.work, &context.spec)).collect();
         let schedule =
             Schedule::new(&plan, |index| lanes.get(index).copied().unwrap_or(Lane::Worker), serial);
         let state = State { schedule, deadlines: Vec::new(), threads: 0, failure: None, halted: false };
@@ -109,20 +113,24 @@ impl Driver {
         driver
     }
 
-    /// The next stage that is the supervisor's to do.
+    /// Does the supervisor's next stages, up to one that starts a process.
     pub(crate) fn take_turn(&self) -> Option<Turn> {
-        let mut state = lock(&self.0.state);
-        if state.halted {
-            return None;
+        loop {
+            let index = self.0.next_stage(Lane::Supervisor)?;
+            let stage = self.0.plan.stages.get(index)?;
+            if let Some(process) = process(&stage.work) {
+                return Some(Turn { stage: index, process, started: boot_time() });
+            }
+            if !self.0.perform(index, stage, SUPERVISOR) {
+                return None;
+            }
+            self.0.start_workers();
         }
-        let stage = state.schedule.start_next(Lane::Supervisor)?;
-        let process = self.0.plan.stages.get(stage).and_then(|stage| process(&stage.work))?;
-        Some(Turn { stage, process, started: boot_time() })
     }
 
     /// Says that a stage of the supervisor's is done.
     pub(crate) fn complete_turn(&self, turn: Turn) {
-        self.0.complete(turn.stage, turn.started, 0, Done::default());
+        self.0.complete(turn.stage, turn.started, SUPERVISOR, Done::default());
         self.0.start_workers();
     }
 
@@ -163,7 +171,7 @@ impl Shared {
         self.plan.stages.get(stage).map(|stage| stage.name.clone()).unwrap_or_default()
     }
 
-    /// Starts a thread for every stage that may start, and wakes the supervisor for its own.
+    /// Starts a thread for every stage of theirs that may start.
     fn start_workers(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         while !state.halted && state.failure.is_none() {
@@ -176,6 +184,11 @@ impl Shared {
                 state.failure = Some(Failure { stage: self.name(stage), fault });
             }
         }
+    }
+
+    /// Wakes the supervisor if there is something for it.
+    fn wake_supervisor(&self) {
+        let state = lock(&self.state);
         if state.failure.is_some() || state.schedule.has_next(Lane::Supervisor) {
             self.context.wake.raise();
         }
@@ -194,26 +207,42 @@ impl Shared {
     fn work(self: &Arc<Self>, first: usize, thread: u32) {
         let mut next = Some(first);
         while let Some((index, stage)) = next.and_then(|index| Some((index, self.plan.stages.get(index)?))) {
-            let started = boot_time();
-            match perform(&stage.work, &self.context) {
-                Ok(done) => {
-                    self.opens_stream(stage);
-                    self.complete(index, started, thread, done);
-                }
-                Err(fault) => return self.fail(stage, fault),
+            if !self.perform(index, stage, thread) {
+                return;
             }
-            next = self.next_stage();
+            next = self.next_stage(Lane::Worker);
             self.start_workers();
+            self.wake_supervisor();
         }
     }
 
-    fn next_stage(&self) -> Option<usize> {
+    /// Does a stage's work; `false` when it failed the boot.
+    fn perform(&self, index: usize, stage: &Stage, thread: u32) -> bool {
+        let started = boot_time();
+        match perform(&stage.work, &self.context) {
+            Ok(done) => {
+                self.opens_stream(stage);
+                self.complete(index, started, thread, done);
+                true
+            }
+            Err(fault) => {
+                self.fail(stage, fault);
+                false
+            }
+        }
+    }
+
+    fn next_stage(&self, lane: Lane) -> Option<usize> {
         let mut state = lock(&self.state);
         if state.halted || state.failure.is_some() {
             return None;
         }
-        let stage = state.schedule.start_next(Lane::Worker)?;
-        self.set_deadline(&mut state, stage);
+        let stage = state.schedule.start_next(lane)?;
+        match lane {
+            Lane::Worker => self.set_deadline(&mut state, stage),
+            // It cannot watch over itself.
+            Lane::Supervisor => {}
+        }
         Some(stage)
     }
 

@@ -22,14 +22,12 @@ mod tree;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use firstlight_protocol::headers::{Manifest, SERIAL, STATUS_PATH, State, Status};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::utsname::uname;
 
-use crate::console;
 use crate::error::{CallError, Fault};
 use crate::report::boot_time;
 use crate::stage::devices::Devices;
@@ -37,6 +35,8 @@ use crate::stage::in_root::root_of_process;
 use crate::stage::mounts::make_directory;
 use crate::sys::run_when_idle;
 use crate::wait::Flag;
+use crate::{Exit, console};
+
 use bundle::Bundle;
 use error::HeadersError;
 use install::{Site, Standing};
@@ -82,22 +82,22 @@ impl Options {
 }
 
 /// The worker's life. `arguments` are those after the command's name.
-pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
+pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Exit {
     let Some(options) = Options::parse(arguments) else {
         console::say(&format!("usage: guest-init {COMMAND} [--serial SERIAL] [--mask-others]"));
-        return ExitCode::from(2);
+        return Exit::Usage;
     };
     let started = boot_time();
     let outcome = make_directory(RUN, Mode::S_IRWXU).map_err(Fault::from);
     let outcome = outcome.and_then(|()| announce(&Status::of(State::Running))).and_then(|()| work(&options));
     let outcome = outcome.unwrap_or_else(|fault| Status::failed(fault.to_string()));
-    let code = if outcome.state == State::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let code = if outcome.state == State::Failed { Exit::Failure } else { Exit::Success };
     let status = Status { dur: Some(boot_time().saturating_sub(started)), ..outcome };
     match announce(&status) {
         Ok(()) => code,
         Err(fault) => {
             console::say(&format!("{COMMAND}: {fault}"));
-            ExitCode::FAILURE
+            Exit::Failure
         }
     }
 }

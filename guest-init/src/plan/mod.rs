@@ -18,7 +18,7 @@ mod mounts;
 #[cfg(test)]
 mod tests;
 
-use firstlight_protocol::boot_spec::{BootSpec, Mode, Volume};
+use firstlight_protocol::boot_spec::{BootSpec, Mode, RootSource, RootUpper, Volume};
 use firstlight_protocol::module_manifest::ModuleManifest;
 
 pub(crate) use modules::{Transports, block_driver};
@@ -93,6 +93,24 @@ pub(crate) enum Work {
     Program,
     /// Start the headers worker.
     Headers,
+}
+
+impl Work {
+    /// Whether the work may have to wait for a device or a disk, or keeps a processor for long.
+    pub(crate) fn takes_time(&self, spec: &BootSpec) -> bool {
+        let root_on_disk = match (&spec.root.source, &spec.root.upper) {
+            (RootSource::Disk(_), _) | (_, RootUpper::Disk(_)) => true,
+            (RootSource::Initramfs(_), RootUpper::Tmpfs | RootUpper::Direct | RootUpper::ReadOnly) => false,
+        };
+        match self {
+            Work::Modules { .. } | Work::LateModules(_) | Work::Volume { .. } => true,
+            Work::Root(_) | Work::Units => root_on_disk,
+            // A volume may lie over the files it writes.
+            Work::Identity => root_on_disk || !spec.volumes.is_empty(),
+            Work::Network => !spec.network.interfaces.is_empty(),
+            Work::Agent | Work::Program | Work::Headers => false,
+        }
+    }
 }
 
 /// Plans the boot that `spec` asks for, with the modules of `manifest`, on a machine with these transports.

@@ -6,7 +6,7 @@
 use firstlight_protocol::boot_spec::{BootSpec, FileSystem, Root, RootSource, RootUpper, VolumeMode};
 
 /// The ways virtio devices reach this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Transports {
     /// Memory-mapped, as on `microvm` and Firecracker.
     pub(crate) mmio: bool,

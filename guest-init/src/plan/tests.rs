@@ -241,3 +241,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn without_disks_and_network_no_stage_takes_time_and_with_them_those_do_that_use_them() {
+    let taking_time = |spec: BootSpec| -> Vec<String> {
+        let plan = plan(&spec, &ModuleManifest::default(), MMIO);
+        let slow = plan.stages.into_iter().filter(|stage| stage.work.takes_time(&spec));
+        slow.map(|stage| stage.name).collect()
+    };
+    let in_memory = |spec: &mut serde_json::Value| {
+        spec["root"] = serde_json::json!({ "source": { "initramfs": "/firstlight/root" } });
+    };
+    assert_eq!(taking_time(spec(in_memory)), Vec::<String>::new());
+    assert_eq!(taking_time(spec(|_| ())), ["root", "identity"]);
+    let volume = taking_time(spec(|spec| {
+        in_memory(spec);
+        spec["volumes"] = serde_json::json!([volume(0, "/data")]);
+    }));
+    assert_eq!(volume, ["volume:/data", "identity"]);
+    let network = taking_time(spec(|spec| {
+        in_memory(spec);
+        spec["network"] = serde_json::json!({ "interfaces": [{ "addresses": ["10.0.0.2/24"] }] });
+    }));
+    assert_eq!(network, ["network"]);
+}

@@ -63,13 +63,18 @@ struct Shared {
 }
 
 impl Reporter {
-    /// Starts reporting the boot that began at `since`, in nanoseconds of [`boot_time`]. `wake` is raised when the
-    /// host has sent a command.
+    /// Starts reporting the boot that began at `since`, in nanoseconds of [`boot_time`], on the console and wherever else
+    /// it can. `wake` is raised when the host has sent a command.
     ///
     /// # Errors
     /// [`CallError`] of a descriptor or a thread that cannot be made.
-    pub(crate) fn start(spec: &BootSpec, since: u64, wake: Arc<Flag>) -> Result<Reporter, CallError> {
-        let console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+    pub(crate) fn start(
+        spec: &BootSpec,
+        since: u64,
+        console: &File,
+        wake: Arc<Flag>,
+    ) -> Result<Reporter, CallError> {
+        let console = console.try_clone().map_err(CallError::io("dup", "/dev/console"))?;
         let events = File::options().create(true).append(true).mode(0o600).open(EVENTS_PATH);
         let log = Log::new(Signer::new(spec), events.map_err(CallError::io("open", EVENTS_PATH))?);
         let shared = Arc::new(Shared {
@@ -263,6 +268,10 @@ pub(crate) const THREAD_STACK: usize = 128 << 10;
 /// Those of `clone(2)`.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> nix::Result<()> {
     let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK);
+    let body = move || {
+        let _in_use = sys::FaultStack::of_this_thread();
+        body();
+    };
     builder.spawn(body).map(drop).map_err(|error| crate::error::io_errno(&error))
 }
 

@@ -8,13 +8,15 @@ use std::sync::Mutex;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::mkdir;
 
+use super::mounts::make_directory;
 use crate::error::{CallError, io_errno};
 use crate::wait::lock;
 
 const TOP: &str = "/sys/fs/cgroup";
-const OURS: &str = "/sys/fs/cgroup/firstlight";
+
+/// What hands controllers down to the cgroups.
+const CONTROL: &str = "/sys/fs/cgroup/cgroup.subtree_control";
 
 /// Bytes of `memory.events`, a handful of short lines.
 const MAX_EVENTS: usize = 512;
@@ -25,18 +27,19 @@ pub(crate) struct Cgroup {
     directory: OwnedFd,
 }
 
-/// Held while the parents are set up, by whichever stage comes first.
-static PARENTS: Mutex<bool> = Mutex::new(false);
+/// Held while the controllers are handed down, by whichever stage comes first.
+static HANDED_DOWN: Mutex<bool> = Mutex::new(false);
 
 impl Cgroup {
-    /// Makes the cgroup `firstlight/NAME`.
+    /// Makes the cgroup `firstlight-NAME`. One cgroup for all of them would cost a boot 150,000 instructions, and each
+    /// page of the program's a step more in the kernel's accounts.
     ///
     /// # Errors
     /// [`CallError`] with the file concerned.
     pub(crate) fn make(name: &str) -> Result<Cgroup, CallError> {
-        make_parents(&mut lock(&PARENTS))?;
-        let path = format!("{OURS}/{name}");
-        make_directory(&path)?;
+        hand_down_controllers(&mut lock(&HANDED_DOWN))?;
+        let path = format!("{TOP}/firstlight-{name}");
+        make_directory(&path, Mode::from_bits_truncate(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory =
             nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(CallError::on("open", &path))?;
@@ -84,31 +87,18 @@ fn counts_oom_kill(memory_events: &str) -> bool {
     count.is_some_and(|count| count.trim() != "0")
 }
 
-fn make_parents(made: &mut bool) -> Result<(), CallError> {
-    if *made {
+fn hand_down_controllers(done: &mut bool) -> Result<(), CallError> {
+    if *done {
         return Ok(());
     }
-    make_directory(OURS)?;
-    // A cgroup has the controllers its parent hands down.
-    for parent in [TOP, OURS] {
-        let path = format!("{parent}/cgroup.subtree_control");
-        let file = File::options().write(true).open(&path);
-        let written = file.and_then(|mut file| file.write_all(b"+memory"));
-        match written.map_err(|error| io_errno(&error)) {
-            // ENOENT is how the kernel says that it has no such controller; then there are no limits to set.
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(CallError::on("enable the memory controller", &path)(errno)),
-        }
+    let file = File::options().write(true).open(CONTROL);
+    match file.and_then(|mut file| file.write_all(b"+memory")).map_err(|error| io_errno(&error)) {
+        // ENOENT is how the kernel says that it has no such controller; then there are no limits to set.
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(CallError::on("enable the memory controller", CONTROL)(errno)),
     }
-    *made = true;
+    *done = true;
     Ok(())
-}
-
-fn make_directory(path: &str) -> Result<(), CallError> {
-    match mkdir(path, Mode::from_bits_truncate(0o755)) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(CallError::on("mkdir", path)(errno)),
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use firstlight_protocol::boot_spec::Mac;
+use firstlight_protocol::module_manifest::ModuleManifest;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_KOBJECT_UEVENT};
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -114,6 +115,14 @@ impl Devices {
         let index = self.attribute(&format!("class/net/{name}/ifindex")).and_then(|index| index.parse().ok());
         // It vanished between two looks.
         index.ok_or(DeviceError::Missing { wanted, waited_ms: 0 })
+    }
+
+    /// The ways virtio devices reach this machine, as far as that matters: without modules there is no driver to choose.
+    pub(crate) fn transports_of(&self, manifest: &ModuleManifest) -> Transports {
+        match manifest.names().next() {
+            Some(_) => self.transports(),
+            None => Transports::default(),
+        }
     }
 
     /// The ways virtio devices reach this machine. Source: the ACPI id `LNRO0005` is virtio-mmio's, 0x1af4 the PCI

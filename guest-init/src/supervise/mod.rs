@@ -27,7 +27,7 @@ use crate::report::{Reporter, spawn};
 use crate::stage::agent::{OutputEnds, prepare};
 use crate::stage::{Context, root};
 use crate::wait::{Deadline, poll, readable};
-use crate::{console, sys, systemd};
+use crate::{sys, systemd};
 use agent::{News, Stdio};
 use signals::{Request, Signals};
 use stop::{Answer, Stop};
@@ -84,15 +84,15 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Opens them.
+    /// Opens them, beside the console.
     ///
     /// # Errors
     /// [`CallError`] of a descriptor that cannot be made.
-    pub(crate) fn open() -> Result<Descriptors, CallError> {
+    pub(crate) fn open(console: File) -> Result<Descriptors, CallError> {
         let null = File::options().read(true).write(true).open("/dev/null");
         Ok(Descriptors {
             signals: Signals::open().map_err(CallError::of("signalfd"))?,
-            console: console::open().map_err(CallError::io("open", "/dev/console"))?,
+            console,
             null: null.map_err(CallError::io("open", "/dev/null"))?,
         })
     }
@@ -148,11 +148,11 @@ impl Supervisor {
     /// One round: do what can be done, see whether that was all, wait for more.
     fn turn(&mut self) -> Result<Option<Ending>, Failure> {
         self.obey_commands();
-        if let Some(failure) = self.driver.failure() {
-            return Err(failure);
-        }
         while let Some(turn) = self.driver.take_turn() {
             self.start(turn).map_err(|fault| self.driver.fail_turn(turn, fault))?;
+        }
+        if let Some(failure) = self.driver.failure() {
+            return Err(failure);
         }
         if let Some(ending) = self.ending() {
             return Ok(Some(ending));

@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the one module that may; every block says why it is sound")]
 
 mod crash;
+mod entry;
 mod spawn;
 mod witness;
 
@@ -15,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
-pub(crate) use crash::power_off_on_crash;
+pub(crate) use crash::{FaultStack, power_off_on_crash};
 pub(crate) use spawn::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec};
 pub(crate) use witness::{Witness, become_program};
 

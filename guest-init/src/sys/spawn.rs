@@ -274,7 +274,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// Gives the child what every program expects: nothing blocked, and SIGPIPE, which the Rust runtime ignores, ending
+/// Gives the child what every program expects: nothing blocked, and SIGPIPE, which this program ignores, ending
 /// those who write into the void.
 fn reset_signals() -> Outcome {
     // SAFETY: an all-zero sigset_t is a valid one, and sigemptyset makes it the empty set.

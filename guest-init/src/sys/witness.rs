@@ -72,7 +72,7 @@ pub(crate) fn become_program(path: &CString, argv: &[CString], env: &[CString]) 
     };
     let (argv, env) = (pointers(argv), pointers(env));
     let none = nix::sys::signal::SigSet::empty();
-    // SAFETY: the Rust runtime ignores SIGPIPE; this sets what every program expects.
+    // SAFETY: this program ignores SIGPIPE; this sets what every program expects.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     if let Err(errno) = none.thread_set_mask() {
         return errno;

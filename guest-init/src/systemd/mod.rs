@@ -26,7 +26,6 @@ mod report;
 mod system_state;
 
 use std::fmt;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use firstlight_protocol::boot_spec::{BootSpec, Headers};
@@ -40,7 +39,7 @@ use crate::console;
 use crate::error::{CallError, Cause, Fault};
 use crate::report::Reporter;
 use crate::wait::Flag;
-use crate::{headers, sys, teardown};
+use crate::{Exit, headers, sys, teardown};
 pub(crate) use handover::hand_over;
 
 /// What systemd calls the program that it gives PID 1 to at the end.
@@ -84,7 +83,7 @@ fn settings() -> Result<BootSpec, SettingsError> {
 }
 
 /// Does what a process of ours that is not PID 1 was started for: `command`, with one argument where it takes one.
-pub(crate) fn serve(command: &str, what: &str) -> ExitCode {
+pub(crate) fn serve(command: &str, what: &str) -> Exit {
     let done = match command {
         ADOPT_COMMAND => adopt::adopt(),
         HEADERS_COMMAND => return install_headers(),
@@ -93,27 +92,27 @@ pub(crate) fn serve(command: &str, what: &str) -> ExitCode {
         _ => return refuse(&"this is a virtual machine's init; it does nothing unless it is process 1"),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Success,
         Err(fault) => refuse(&fault),
     }
 }
 
 /// The headers worker, as a unit.
-fn install_headers() -> ExitCode {
+fn install_headers() -> Exit {
     let spec = match settings() {
         Ok(spec) => spec,
         Err(error) => return refuse(&error),
     };
-    let Some(Headers { serial, mask_others }) = spec.headers.clone() else { return ExitCode::SUCCESS };
+    let Some(Headers { serial, mask_others }) = spec.headers.clone() else { return Exit::Success };
     if let Err(error) = record::say(&spec, &Event::HeadersStart) {
         return refuse(&error);
     }
     headers::run(headers::Options { serial, mask_others }.arguments().into_iter().skip(1))
 }
 
-fn refuse(why: &dyn fmt::Display) -> ExitCode {
+fn refuse(why: &dyn fmt::Display) -> Exit {
     console::say(&why.to_string());
-    ExitCode::FAILURE
+    Exit::Failure
 }
 
 /// Whether systemd has brought the system down and gives PID 1 back.

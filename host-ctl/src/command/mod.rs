@@ -22,7 +22,7 @@ mod last_known;
 mod logs;
 mod man;
 mod metrics;
-mod monitor;
+pub(crate) mod monitor;
 mod pause;
 mod pool;
 mod probe;

@@ -8,7 +8,7 @@ use firstlight_protocol::message::stats::Program;
 use crate::system_file;
 
 /// Where guest-init puts the program.
-const CGROUP: &str = "/sys/fs/cgroup/firstlight/program";
+const CGROUP: &str = "/sys/fs/cgroup/firstlight-program";
 
 /// `None` without a program of guest-init's: under systemd, or outside a VM.
 pub(super) fn read() -> Result<Option<Program>, AgentError> {
