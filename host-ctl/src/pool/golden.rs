@@ -1,7 +1,7 @@
 //! The golden snapshot: a VM of the pool as it was before it had any holder, which the others are reset to.
 //!
 //! It is taken of the first VM that is made, anew each time the pool is served, since the pool's VMs may then be made of
-//! something else. It is in the pool's own directory and goes with it.
+//! something else; those that follow are made from it. It is in the pool's own directory and goes with it.
 
 use std::path::{Path, PathBuf};
 
@@ -81,12 +81,14 @@ impl Golden {
         Ok(snapshots.find(&self.name)?)
     }
 
+    /// It, if it is there now. While it is being taken it is not: a VM boots sooner than somebody else's is saved.
+    pub(super) fn at_hand(&self) -> Option<Snapshot> {
+        self.state.try_lock().ok().and_then(|state| taken(&state))
+    }
+
     /// It, if it is there. Waits while it is being taken.
     pub(super) async fn get(&self) -> Option<Snapshot> {
-        match &*self.state.lock().await {
-            State::Taken(snapshot) => Some((**snapshot).clone()),
-            State::Missing { .. } | State::Never => None,
-        }
+        taken(&*self.state.lock().await)
     }
 
     /// Gives it up, because VMs cannot be restored from it. The next VM that is made is saved in its place.
@@ -97,5 +99,12 @@ impl Golden {
             let _ = std::fs::remove_dir_all(snapshot.dir());
             *state = State::Missing { failures: 0 };
         }
+    }
+}
+
+fn taken(state: &State) -> Option<Snapshot> {
+    match state {
+        State::Taken(snapshot) => Some((**snapshot).clone()),
+        State::Missing { .. } | State::Never => None,
     }
 }
