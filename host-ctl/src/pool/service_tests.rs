@@ -49,7 +49,11 @@ impl Driver for Numbers {
     async fn make(&self, vm: MemberId) -> Result<Made, String> {
         sleep(SECOND).await;
         let fell_back = std::mem::take(&mut self.host().falls_back).then(|| "the disk smells odd".to_owned());
-        if self.host().vms.insert(vm) { Ok(Made { way: Way::Boot, fell_back }) } else { Err("it exists".into()) }
+        if self.host().vms.insert(vm) {
+            Ok(Made { way: Way::Boot, fell_back })
+        } else {
+            Err("it exists".into())
+        }
     }
 
     async fn reset(&self, vm: MemberId) -> Result<Made, String> {
