@@ -149,7 +149,8 @@ impl<'lab> Asked<'lab> {
 
     /// Waits until the pool has the VMs it is to keep ready, and nothing to do.
     fn wait_calm(&self) -> Result<(), String> {
-        loop {
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
             let Answer::Status(report) = self.ask(&Request::Status)? else {
                 return Err("the pool has no status".to_owned());
             };
@@ -157,8 +158,9 @@ impl<'lab> Asked<'lab> {
             if ready == self.min && report.status.members.len() == self.min {
                 return Ok(());
             }
-            self.runtime.block_on(tokio::time::sleep(LOOK));
+            self.runtime.block_on(async { tokio::time::sleep(LOOK).await });
         }
+        Err(format!("the pool has no {} VMs ready after {LIMIT:?}", self.min))
     }
 
     /// From the question to the VM, of a pool that has nothing else to do. It is given back.

@@ -14,7 +14,7 @@ use firstlight_protocol::lifecycle::State;
 use tokio::time::{Instant, timeout};
 
 use super::driver::{Driver, Made, Way};
-use super::golden::{Golden, Tell};
+use super::golden::{Golden, Source, Tell, Turn};
 use super::name::{vm_name, vm_number};
 use super::policy::MemberId;
 use crate::agent::{self, Connection as AgentConnection, Ping};
@@ -166,19 +166,22 @@ impl VmDriver {
         timeout(limit, running).await.unwrap_or(Err(VmsError::TooSlow { awaited: "running", limit }))
     }
 
-    /// Makes the VM by the quickest way there is: from `golden`, or by a boot where there is none.
-    async fn bring_up(&self, vm: MemberId, golden: Option<&Snapshot>) -> Result<Way, VmsError> {
-        match golden {
-            Some(golden) => self.restore(vm, golden).await.map(|()| Way::Restore),
-            None => self.boot(vm).await.map(|()| Way::Boot),
+    /// Makes the VM of `source`: every way to make one is here.
+    async fn bring_up(&self, vm: MemberId, source: Source<'_>) -> Result<Way, VmsError> {
+        match source {
+            Source::Golden(golden) => self.restore(vm, &golden).await.map(|()| Way::Restore),
+            Source::Boot(turn) => self.boot(vm, turn).await.map(|()| Way::Boot),
         }
     }
 
-    /// Makes the VM by a boot. The first to run becomes the golden snapshot.
-    async fn boot(&self, vm: MemberId) -> Result<(), VmsError> {
+    /// Makes the VM by a boot. With a turn it becomes the golden snapshot.
+    async fn boot(&self, vm: MemberId, turn: Option<Turn<'_>>) -> Result<(), VmsError> {
         let vm = self.prepare(vm).await?;
+        let turn = turn.and_then(|turn| turn.unless_hopeless(&vm));
         self.start(&vm).await?;
-        self.golden.offer(&vm).await;
+        if let Some(turn) = turn {
+            turn.save(&vm).await;
+        }
         Ok(())
     }
 
@@ -186,7 +189,7 @@ impl VmDriver {
     async fn restore(&self, vm: MemberId, golden: &Snapshot) -> Result<(), VmsError> {
         let restored = self.try_restore(vm, golden).await;
         if restored.as_ref().is_err_and(VmsError::is_the_snapshots) {
-            self.golden.discard().await;
+            self.golden.discard(golden);
         }
         restored
     }
@@ -227,22 +230,22 @@ impl Driver for VmDriver {
     type Error = VmsError;
 
     async fn make(&self, vm: MemberId) -> Result<Made, VmsError> {
-        let golden = self.golden.at_hand();
-        match self.bring_up(vm, golden.as_ref()).await {
-            Ok(way) => Ok(way.into()),
-            Err(error) if golden.is_some() => {
+        let source = self.golden.source().await;
+        let restoring = matches!(source, Source::Golden(_));
+        match self.bring_up(vm, source).await {
+            Err(error) if restoring => {
                 self.destroy(vm).await?;
-                let way = self.bring_up(vm, None).await?;
+                let way = self.bring_up(vm, Source::Boot(self.golden.turn())).await?;
                 Ok(Made { way, fell_back: Some(error.to_string()) })
             }
-            Err(error) => Err(error),
+            made => Ok(made?.into()),
         }
     }
 
     async fn reset(&self, vm: MemberId) -> Result<Made, VmsError> {
         self.destroy(vm).await?;
-        let golden = self.golden.get().await;
-        Ok(self.bring_up(vm, golden.as_ref()).await?.into())
+        let source = self.golden.source().await;
+        Ok(self.bring_up(vm, source).await?.into())
     }
 
     async fn prove(&self, vm: MemberId) -> Result<(), VmsError> {
