@@ -139,7 +139,8 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 #[test]
 fn the_first_random_numbers_that_copies_draw_differ() {
     /// Draws whenever it could write, which it cannot between the save and the moment in which a copy has got entropy.
-    const DRAW: &str = "while :; do echo >/data/tick; head -c 32 /dev/urandom | od -An -v -tx1 -w32; sleep 0.02; done";
+    const DRAW: &str =
+        "while :; do echo >/data/tick; head -c 32 /dev/urandom | od -An -v -tx1 -w32; sleep 0.02; done";
     let Some(lab) = Lab::open() else { return };
     let image = lab.path("data.ext4");
     disk::ext4(&image, 32);

@@ -137,10 +137,11 @@ impl<'lab> Asked<'lab> {
 
     fn acquire(&self) -> Result<String, String> {
         let wait_ms = u64::try_from(LIMIT.as_millis()).unwrap_or(u64::MAX);
-        match self.ask(&Request::Acquire { wait_ms, ttl_ms: wait_ms })? {
-            Answer::Granted { vm, .. } => Ok(vm),
-            other => Err(format!("the pool answered {other:?}")),
-        }
+        let answer = self.ask(&Request::Acquire { wait_ms, ttl_ms: wait_ms })?;
+        let Answer::Granted { vm, .. } = answer else {
+            return Err(format!("the pool answered {answer:?}"));
+        };
+        Ok(vm)
     }
 
     fn release(&self, vm: String) -> Result<(), String> {
