@@ -9,6 +9,7 @@ pub mod follow;
 pub mod host_process;
 pub mod lab;
 pub mod leftovers;
+pub mod pool;
 pub mod requirement;
 pub mod small_disk;
 pub mod terminal;

@@ -5,73 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command};
 
 use firstlight_tests::lab::finish;
+use firstlight_tests::pool::Served;
 use firstlight_tests::{Lab, Vm, disk, host_process};
-
-/// A pool that is being served.
-struct Served<'lab> {
-    lab: &'lab Lab,
-    name: &'static str,
-    child: Child,
-}
-
-impl<'lab> Served<'lab> {
-    #[track_caller]
-    fn start(lab: &'lab Lab, name: &'static str, args: &[&str]) -> Served<'lab> {
-        let all = [&["pool", "serve", name, "--boot-timeout", "120s"][..], args].concat();
-        let child = lab.command(&all).stderr(std::process::Stdio::null()).spawn().unwrap();
-        let served = Served { lab, name, child };
-        while served.lab.host_ctl(&["pool", "status", name]).code() != 0 {
-            assert!(served.is_served(), "pool serve ended");
-        }
-        served
-    }
-
-    fn is_served(&self) -> bool {
-        host_process::is_alive(self.child.id())
-    }
-
-    #[track_caller]
-    fn status(&self) -> serde_json::Value {
-        self.lab.host_ctl(&["pool", "status", self.name, "--json"]).ok().json()
-    }
-
-    /// Waits until so many VMs are ready.
-    #[track_caller]
-    fn wait_ready(&self, count: u64) {
-        while self.status()["phases"]["ready"].as_u64() < Some(count) {
-            assert!(self.is_served(), "pool serve ended");
-        }
-    }
-
-    #[track_caller]
-    fn acquire(&self, ttl: &str) -> (String, String) {
-        let args = ["pool", "acquire", self.name, "--json", "--timeout", "170s", "--ttl", ttl];
-        let granted = self.lab.host_ctl(&args).ok().json();
-        (granted["vm"].as_str().unwrap().to_owned(), granted["lease"].as_str().unwrap().to_owned())
-    }
-
-    #[track_caller]
-    fn release(&self, vm: &str) {
-        let _ = self.lab.host_ctl(&["pool", "release", self.name, vm]).ok();
-    }
-
-    /// Ends the pool in order, and checks that nothing is left of it.
-    #[track_caller]
-    fn drain(mut self) {
-        let _ = self.lab.host_ctl(&["pool", "drain", self.name, "--cut-after", "0s"]).ok();
-        assert!(self.child.wait().unwrap().success());
-        assert_eq!(self.lab.host_ctl(&["ps", "-a", "-q"]).text(), "");
-        assert!(!self.lab.state_dir().join("pools").join(self.name).exists());
-    }
-}
-
-impl Drop for Served<'_> {
-    fn drop(&mut self) {
-        // Where the test has failed, the lab removes the VMs.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Leaves all kinds of things behind.
 fn litter(vm: &Vm<'_>) {

@@ -137,6 +137,23 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 #[test]
+fn the_first_random_numbers_that_copies_draw_differ() {
+    /// Draws whenever it could write, which it cannot between the save and the moment in which a copy has got entropy.
+    const DRAW: &str =
+        "while :; do echo >/data/tick; head -c 32 /dev/urandom | od -An -v -tx1 -w32; sleep 0.02; done";
+    let Some(lab) = Lab::open() else { return };
+    let image = lab.path("data.ext4");
+    disk::ext4(&image, 32);
+    let volume = format!("{}:/data", image.display());
+    let vm = lab.start("original", &["--snapshot", "--volume", &volume, "--", "sh", "-c", DRAW]);
+    let _ = vm.follow_logs().line();
+    snapshot(&lab, "original", "drawing");
+    let first = ["one", "two"].map(|name| restore(&lab, "drawing", name).follow_logs().line());
+    assert_ne!(first[0], first[1]);
+    assert!(first.iter().all(|line| line.split_whitespace().count() == 32), "{first:?}");
+}
+
+#[test]
 fn a_copy_that_is_restored_an_hour_later_has_the_right_time() {
     let Some(lab) = Lab::open() else { return };
     let Some(faketime) = requirement::library("libfaketime.so.1") else {

@@ -12,6 +12,7 @@ mod exec;
 mod footprint;
 mod headers;
 mod listing;
+mod pool;
 mod power_on;
 mod small_files;
 
@@ -80,6 +81,7 @@ pub(crate) const ALL: &[Measurement] = &[
     ("footprint", footprint::measure),
     ("events", events::measure),
     ("listing", listing::measure),
+    ("pool", pool::measure),
     ("exec", exec::measure),
     ("copy", copy::measure),
     ("small-files", small_files::measure),

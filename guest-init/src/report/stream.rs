@@ -17,6 +17,7 @@ use nix::sys::socket::{
 
 use super::Shared;
 use super::commands::Lines;
+use crate::stage::devices::Uevents;
 use crate::wait::{Backoff, Deadline, is_ready, lock, poll, readable};
 
 /// How long one attempt to connect may take. The host answers in milliseconds or not at all.
@@ -27,6 +28,10 @@ const LAST_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The longest pause between two attempts, so that a restarted host hears of the guest within it.
 const MAX_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long after the last word of a device it is dialled. The vsock's backend is another process, and a packet that comes
+/// before it has its queues is never looked at, nor are those that follow.
+const SETTLED: Duration = Duration::from_millis(20);
 
 /// How long closing waits, in seconds, for the host's side to have taken everything; whole seconds are what
 /// `SO_LINGER` has.
@@ -47,9 +52,11 @@ enum End {
 /// attempt, for the boot that ends before the host listens.
 pub(super) fn follow(shared: &Arc<Shared>) {
     let mut backoff = Backoff::new(MAX_PAUSE);
+    let mut plugs = None;
     loop {
         match dial(shared) {
             Ok(connection) => {
+                plugs = None;
                 backoff.reset();
                 match serve(shared, connection) {
                     Ok(End::Done) => break,
@@ -58,23 +65,38 @@ pub(super) fn follow(shared: &Arc<Shared>) {
             }
             // The kernel has no vsock: trying again will not give it one.
             Err(Errno::EAFNOSUPPORT) => break,
+            // The device was unplugged, for a snapshot, and that it is back is announced. It may have come back before we
+            // listened.
+            Err(Errno::ENODEV) if plugs.is_none() => {
+                plugs = Uevents::listen().ok();
+                if plugs.is_some() {
+                    continue;
+                }
+            }
             Err(_) => {}
         }
         if lock(&shared.log).closing {
             break;
         }
-        pause(shared, backoff.next());
+        pause(shared, plugs.as_ref(), backoff.next());
     }
     lock(&shared.log).stream.end();
     shared.changed.notify_all();
 }
 
-/// Waits for `duration`, or until the log is closed.
-fn pause(shared: &Shared, duration: Duration) {
+/// Waits for `duration`, or until `plugs` announces something or the log is closed.
+fn pause(shared: &Shared, plugs: Option<&Uevents>, duration: Duration) {
     let deadline = Deadline::after(duration);
     while !deadline.passed() && !lock(&shared.log).closing {
         shared.stream_wake.lower();
-        if poll(&mut [readable(shared.as_fd())], Some(deadline)).is_err() {
+        let wake = readable(shared.as_fd());
+        // Without a second descriptor the first is looked at twice.
+        let mut fds = [plugs.map_or_else(|| readable(shared.as_fd()), |plugs| readable(plugs.as_fd())), wake];
+        if poll(&mut fds, Some(deadline)).is_err() {
+            return;
+        }
+        if let Some(plugs) = plugs.filter(|_| is_ready(&fds[0])) {
+            plugs.settle(SETTLED);
             return;
         }
     }

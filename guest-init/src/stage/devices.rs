@@ -7,8 +7,9 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use firstlight_protocol::boot_spec::Mac;
 use firstlight_protocol::module_manifest::ModuleManifest;
@@ -170,7 +171,7 @@ impl Devices {
             return Err(missing());
         }
         let deadline = Deadline::after_ms(timeout_ms);
-        let mut uevents = listen().map_err(CallError::of("listen for uevents"))?;
+        let uevents = Uevents::listen().map_err(CallError::of("listen for uevents"))?;
         loop {
             if let Some(found) = self.look(wanted) {
                 return Ok(found);
@@ -184,7 +185,7 @@ impl Devices {
                 return Err(DeviceError::Cancelled { wanted: wanted.clone() });
             }
             if is_ready(&fds[0]) {
-                drain(&mut uevents);
+                uevents.drain();
             }
         }
     }
@@ -208,15 +209,42 @@ impl Devices {
     }
 }
 
-fn listen() -> nix::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_KOBJECT_UEVENT).map_err(|error| io_errno(&error))?;
-    socket.bind(&SocketAddr::new(0, KERNEL_GROUP)).map_err(|error| io_errno(&error))?;
-    socket.set_non_blocking(true).map_err(|error| io_errno(&error))?;
-    Ok(socket)
+/// What the kernel announces of devices from now on.
+#[derive(Debug)]
+pub(crate) struct Uevents(Socket);
+
+impl Uevents {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// Those of `socket(2)` and `bind(2)`.
+    pub(crate) fn listen() -> nix::Result<Uevents> {
+        let mut socket = Socket::new(NETLINK_KOBJECT_UEVENT).map_err(|error| io_errno(&error))?;
+        socket.bind(&SocketAddr::new(0, KERNEL_GROUP)).map_err(|error| io_errno(&error))?;
+        socket.set_non_blocking(true).map_err(|error| io_errno(&error))?;
+        Ok(Uevents(socket))
+    }
+
+    /// Takes all announcements that have come. What they say does not matter: each is a reason to look again.
+    pub(crate) fn drain(&self) {
+        let mut bytes = [0; 4096];
+        while nix::unistd::read(&self.0, &mut bytes).is_ok_and(|count| count > 0) {}
+    }
+
+    /// Waits until nothing was announced for as long as `quiet`.
+    pub(crate) fn settle(&self, quiet: Duration) {
+        loop {
+            self.drain();
+            let mut fds = [readable(self.as_fd())];
+            if poll(&mut fds, Some(Deadline::after(quiet))).is_err() || !is_ready(&fds[0]) {
+                return;
+            }
+        }
+    }
 }
 
-/// Takes all announcements that have come. What they say does not matter: each is a reason to look again.
-fn drain(uevents: &mut Socket) {
-    let mut bytes = [0; 4096];
-    while nix::unistd::read(uevents.as_fd(), &mut bytes).is_ok_and(|count| count > 0) {}
+impl AsFd for Uevents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }

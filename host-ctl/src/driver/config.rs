@@ -41,12 +41,16 @@ pub struct MachineConfig {
 }
 
 /// What a guest begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The kernel's first instruction.
     Kernel,
-    /// The memory of a snapshot, which is loaded once the machine is made. Its vsock is plugged in after that.
-    Memory,
+    /// The memory of a snapshot. The state of the devices is loaded once the machine is made, and its vsock is plugged in
+    /// after that.
+    Memory {
+        /// A file, in memory itself, that is to be the guest's memory.
+        ram: PathBuf,
+    },
 }
 
 /// How a disk image is laid out.

@@ -1,7 +1,7 @@
 //! A boot that begins with the memory of a snapshot, instead of the kernel.
 //!
 //! ```text
-//!  VMM without a guest ─► load the memory (every file's seal is checked beside that) ─► not due any more
+//!  VMM without a guest (the memory is read beside that, and every file's seal checked) ─► load the devices ─► not due any more
 //!     ─► plug a vsock ─► go on
 //!     ─► agent: who this copy is ─► init: RESTORE, over its event stream ─► AGENT-READY, PROGRAM-START: Running
 //! ```
@@ -12,7 +12,7 @@ use std::path::Path;
 use firstlight_protocol::boot_spec::{BootSpec, Interface};
 use firstlight_protocol::message::snapshot::{ENTROPY_LEN, InterfaceIdentity, SnapshotRestoreRequest};
 use firstlight_protocol::sentinel::MacKey;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::error::MonitorError;
 use super::events::Identity;
@@ -27,10 +27,10 @@ use crate::driver::config::Origin;
 use crate::driver::qemu::memory;
 use crate::driver::qemu::qmp::{Qmp, RunState};
 use crate::log::OutputLog;
-use crate::snapshot::{Saved, Sealed, name as part};
+use crate::snapshot::{Saved, Sealed, SnapshotError, name as part, sparse};
 use crate::vm::fold::Boot;
 use crate::vm::vm_dir::name;
-use crate::vm::{Entry, VmDir};
+use crate::vm::{Entry, VmDir, VmSpec};
 
 /// What was known of the guest that was saved; kept for as long as the boot runs.
 const BEFORE: &str = "boot/before.json";
@@ -66,8 +66,6 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     prepare(vm, &spec, &saved)?;
     let host = Host { kernel_vsock: assets::has_kernel_vsock(), tsc_khz: None };
     let mut machine = boot::machine::machine(vm.spec(), &vm.spec().assets.kernel, &secrets, &host)?;
-    // The kernel is in the memory.
-    machine.origin = Origin::Memory;
     let vsock = start::address(machine.vsock);
     let dialer = start::dialer(&vsock)?;
     let listener = start::listener(machine.vsock)?;
@@ -75,8 +73,11 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     ledger.require(Entry::BootStarted { boot_id: spec.boot_id, host_boot })?;
     ledger.require(Entry::CopyOf { boot: saved.boot.boot_id })?;
     let started = async {
+        let beginning = Beginning::read(vm.spec(), &name, seals)?;
+        // The kernel is in the memory.
+        machine.origin = Origin::Memory { ram: memory::path_of(&beginning.ram) };
         let (vmm, backend, mut qmp) = start::start_processes(vm, ledger, &machine).await?;
-        load(&mut qmp, &name, seals).await?;
+        beginning.load(&mut qmp).await?;
         is_due_no_more()?;
         save::go_on(&mut qmp, machine.vsock).await.map_err(MonitorError::Vmm)?;
         Ok((vmm, backend, qmp))
@@ -128,17 +129,50 @@ fn prepare(vm: &VmDir, spec: &BootSpec, saved: &Saved) -> Result<(), MonitorErro
     Ok(OutputLog::begin_at(Path::new(super::tasks::OUTPUT_POSITION), saved.output())?)
 }
 
-/// Loads the memory. The guest moves only once every byte of it and its disks was found to be what was saved.
-async fn load(qmp: &mut Qmp, snapshot: &str, seals: Vec<Sealed>) -> Result<(), MonitorError> {
-    let path = Path::new(part::RESTORE).join(part::MEMORY);
-    let file = File::open(&path).map_err(MonitorError::io("open", &path))?;
-    let length = file.metadata().map_err(MonitorError::io("look at", &path))?.len();
-    let name = snapshot.to_owned();
-    let check = spawn_blocking(move || seals.iter().try_for_each(|seal| seal.check(Path::new("."), &name)));
-    let loaded = memory::load(qmp, file, length).await;
-    // QEMU's word on a memory that is damaged is less than ours.
-    check.await.map_err(|error| MonitorError::io("read", &path)(error.into()))??;
-    loaded.map_err(MonitorError::Vmm)
+/// What the guest begins with, read and checked while its VMM starts.
+struct Beginning {
+    ram: File,
+    filled: JoinHandle<Result<(), MonitorError>>,
+    checked: JoinHandle<Result<(), SnapshotError>>,
+}
+
+impl Beginning {
+    /// Begins to fill the memory of a VM of `spec`, and to look at every byte of the files in `seals`.
+    fn read(spec: &VmSpec, snapshot: &str, seals: Vec<Sealed>) -> Result<Beginning, MonitorError> {
+        let path = Path::new(part::RESTORE).join(part::MEMORY);
+        let failed = |operation| MonitorError::io(operation, &path);
+        let length = u64::from(spec.memory_mib) << 20;
+        let ram = memory::new_ram(length).map_err(failed("make the memory for"))?;
+        let (target, file) = (ram.try_clone(), File::open(&path));
+        let (target, file) = (target.map_err(failed("fill"))?, file.map_err(failed("open"))?);
+        let name = snapshot.to_owned();
+        Ok(Beginning {
+            ram,
+            filled: spawn_blocking(move || {
+                sparse::fill(&target, &file, length).map_err(MonitorError::io("read", &path))
+            }),
+            checked: spawn_blocking(move || {
+                seals.iter().try_for_each(|seal| seal.check(Path::new("."), &name))
+            }),
+        })
+    }
+
+    /// Loads the devices' state on top of the memory. The guest may move only once every byte of both and of its disks was
+    /// found to be what was saved.
+    async fn load(self, qmp: &mut Qmp) -> Result<(), MonitorError> {
+        let path = Path::new(part::RESTORE).join(part::DEVICES);
+        let filled = ended(self.filled.await);
+        // Our word on files that are damaged is better than QEMU's.
+        ended(self.checked.await)??;
+        filled??;
+        let file = File::open(&path).map_err(MonitorError::io("open", &path))?;
+        let length = self.ram.metadata().map_err(MonitorError::io("look at the memory of", &path))?.len();
+        memory::load(qmp, file, length).await.map_err(MonitorError::Vmm)
+    }
+}
+
+fn ended<T>(task: Result<T, JoinError>) -> Result<T, MonitorError> {
+    task.map_err(|error| MonitorError::io("read", Path::new(part::RESTORE))(error.into()))
 }
 
 /// What the copy is told, as of now.

@@ -22,7 +22,7 @@ use crate::driver::qemu::qmp::{Qmp, QmpError, RunState};
 use crate::driver::qemu::{memory, vsock};
 use crate::snapshot::manifest::Disk;
 use crate::snapshot::saved::TimedStep;
-use crate::snapshot::{Saved, SnapshotError, disks, name};
+use crate::snapshot::{Saved, SnapshotError, disks, name, sparse};
 use crate::vm::record::{SaveFailure, SaveFault};
 
 /// How long requests under way in the guest may take to finish.
@@ -100,9 +100,10 @@ async fn write(
     prepared: &SnapshotPrepared,
 ) -> Result<Vec<Disk>, SaveFailure> {
     let vmm = |error: QmpError| failure(SaveFault::Vmm, &error);
-    let path = job.draft.join(name::MEMORY);
+    let path = job.draft.join(name::DEVICES);
     let file = File::options().write(true).create_new(true).open(&path);
     let file = file.map_err(|error| file_failure(&SnapshotError::io("make", &path)(error)))?;
+    let ram = memory::ram(qmp).map_err(|error| failure(SaveFault::Vmm, &error))?;
     job.agent.road.replug(job.vsock);
     vsock::unplug(qmp).await.map_err(vmm)?;
     // Not before: a connection that is being closed while its device goes haunts the guest for eight seconds
@@ -116,12 +117,23 @@ async fn write(
         }
         Err(error) => return Err(vmm(error)),
     }
-    let (disks, draft) = (job.disks.clone(), job.draft.clone());
-    let kept = spawn_blocking(move || disks::keep(&disks, &draft)).await;
+    let (disks, draft, length) = (job.disks.clone(), job.draft.clone(), job.memory);
+    let kept = spawn_blocking(move || {
+        keep_memory(&ram, length, &draft.join(name::MEMORY))?;
+        disks::keep(&disks, &draft)
+    });
+    let kept = kept.await;
     let kept =
         kept.map_err(|error| failure(SaveFault::File, &error))?.map_err(|error| file_failure(&error))?;
     write_guest(job, prepared).map_err(|error| file_failure(&error))?;
     Ok(kept)
+}
+
+/// Keeps the memory of a guest that stands still.
+fn keep_memory(ram: &File, length: u64, path: &Path) -> Result<(), SnapshotError> {
+    let failed = |error| SnapshotError::io("write the guest's memory to", path)(error);
+    let file = File::options().write(true).create_new(true).open(path).map_err(failed)?;
+    file.set_len(length).and_then(|()| sparse::fill(&file, ram, length)).map_err(failed)
 }
 
 fn write_guest(job: &Job, prepared: &SnapshotPrepared) -> Result<(), SnapshotError> {

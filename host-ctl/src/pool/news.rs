@@ -28,6 +28,13 @@ pub enum News {
         /// What fails.
         jobs: Vec<Job>,
     },
+    /// A VM could not be made as quickly as others, and was made all the same.
+    FellBack {
+        /// The VM's name.
+        vm: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// The golden snapshot could not be taken.
     NoGolden {
         /// The VM it was to be taken of.
@@ -61,8 +68,11 @@ impl fmt::Display for News {
                 let names: Vec<&str> = jobs.iter().map(|job| job.name()).collect();
                 write!(f, "the pool is degraded: {} fails again and again", names.join(" and "))
             }
+            News::FellBack { vm, reason } => {
+                write!(f, "{vm} cannot be restored from the golden snapshot: {reason}; booted it instead")
+            }
             News::NoGolden { vm, reason } => {
-                write!(f, "no golden snapshot can be taken of {vm}: {reason}; a reset makes VMs anew instead")
+                write!(f, "no golden snapshot can be taken of {vm}: {reason}; VMs are booted instead")
             }
             News::Stray { vm } => write!(f, "{vm} was not known to the pool; destroyed it"),
         }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::driver::{Driver, perform};
+use super::driver::{Driver, Made, Way, perform};
 use super::error::PoolError;
 use super::handle::{Command, Granted, Pool};
 use super::journal::Records;
@@ -40,6 +40,20 @@ pub struct Report {
     pub status: Status,
     /// The latest failure of each kind of work, in words.
     pub last_failures: BTreeMap<Job, String>,
+    /// How the VMs were brought up.
+    #[serde(default)]
+    pub ways: Ways,
+}
+
+/// How VMs were brought up, made and reset, since the pool's process started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ways {
+    /// How many by each way.
+    pub counts: BTreeMap<Way, u64>,
+    /// How many by a slower way than was tried first.
+    pub fell_back: u64,
+    /// How each VM was brought up last, by its name; one that an earlier process brought up is left out.
+    pub vms: BTreeMap<String, Way>,
 }
 
 /// What a pool needs besides its driver.
@@ -78,11 +92,12 @@ pub struct Service<D: Driver> {
     drains: Vec<oneshot::Sender<()>>,
     cut_at: Option<Instant>,
     last_failures: BTreeMap<Job, String>,
+    ways: Ways,
     degraded: Vec<Job>,
 }
 
 /// How a piece of work ended.
-type Done = Result<(), String>;
+type Done = Result<Option<Made>, String>;
 
 impl<D: Driver> Service<D> {
     /// Takes over what an earlier process of the pool left, and all VMs that bear its name: those it did not know are
@@ -110,6 +125,7 @@ impl<D: Driver> Service<D> {
             drains: Vec::new(),
             cut_at: None,
             last_failures: BTreeMap::new(),
+            ways: Ways::default(),
             degraded: Vec::new(),
         };
         Ok((service, pool))
@@ -267,11 +283,29 @@ impl<D: Driver> Service<D> {
             ended.unwrap_or_else(|error| (error.id(), Err(format!("the driver broke off: {error}"))));
         let Some((vm, job)) = self.under_way.remove(&id) else { return Vec::new() };
         let well = done.is_ok();
-        if let Err(reason) = done {
-            self.last_failures.insert(job, reason.clone());
-            (self.news)(News::Failed { vm: vm_name(&self.name, vm), job, reason });
+        match done {
+            Ok(Some(made)) => self.brought_up(vm, made),
+            Ok(None) => {}
+            Err(reason) => {
+                self.last_failures.insert(job, reason.clone());
+                (self.news)(News::Failed { vm: vm_name(&self.name, vm), job, reason });
+            }
         }
-        self.policy.finished(vm, job, well, self.now())
+        let effects = self.policy.finished(vm, job, well, self.now());
+        if !self.policy.knows(vm) {
+            self.ways.vms.remove(&vm_name(&self.name, vm));
+        }
+        effects
+    }
+
+    fn brought_up(&mut self, vm: MemberId, made: Made) {
+        let name = vm_name(&self.name, vm);
+        *self.ways.counts.entry(made.way).or_default() += 1;
+        self.ways.vms.insert(name.clone(), made.way);
+        if let Some(reason) = made.fell_back {
+            self.ways.fell_back += 1;
+            (self.news)(News::FellBack { vm: name, reason });
+        }
     }
 
     fn report(&self) -> Report {
@@ -280,6 +314,7 @@ impl<D: Driver> Service<D> {
             pool: self.name.clone(),
             status: self.policy.status(self.now()),
             last_failures: self.last_failures.clone(),
+            ways: self.ways.clone(),
         }
     }
 

@@ -30,6 +30,8 @@ struct Host {
     /// Those that somebody has used since they were made or reset.
     used: BTreeSet<MemberId>,
     check: Check,
+    /// Whether the next VM is made by a slower way than was tried first.
+    falls_back: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -44,15 +46,20 @@ impl Numbers {
 impl Driver for Numbers {
     type Error = String;
 
-    async fn make(&self, vm: MemberId) -> Result<(), String> {
+    async fn make(&self, vm: MemberId) -> Result<Made, String> {
         sleep(SECOND).await;
-        if self.host().vms.insert(vm) { Ok(()) } else { Err("it exists".into()) }
+        let fell_back = std::mem::take(&mut self.host().falls_back).then(|| "the disk smells odd".to_owned());
+        if self.host().vms.insert(vm) {
+            Ok(Made { way: Way::Boot, fell_back })
+        } else {
+            Err("it exists".into())
+        }
     }
 
-    async fn reset(&self, vm: MemberId) -> Result<(), String> {
+    async fn reset(&self, vm: MemberId) -> Result<Made, String> {
         sleep(SECOND).await;
         self.host().used.remove(&vm);
-        Ok(())
+        Ok(Way::Restore.into())
     }
 
     async fn prove(&self, vm: MemberId) -> Result<(), String> {
@@ -134,6 +141,28 @@ async fn vms_go_round_and_are_reset_in_between() {
     served.await.unwrap().unwrap();
     assert_eq!(bench.driver.host().vms.len(), 0);
     assert_eq!(pool.acquire(SECOND, HOUR).await, Err(AskError::Ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_each_vm_was_brought_up_is_told_and_forgotten_with_it() {
+    let bench = Bench::new();
+    bench.driver.host().falls_back = true;
+    let (pool, _served) = bench.serve(2, 2);
+    sleep(5 * SECOND).await;
+    let ways = pool.status().await.unwrap().ways;
+    assert_eq!((ways.counts, ways.fell_back), (BTreeMap::from([(Way::Boot, 2)]), 1));
+    let news = bench.news.lock().unwrap().join("\n");
+    assert!(news.contains("the disk smells odd; booted it instead"), "{news}");
+    let first = bench.use_up(&pool).await;
+    bench.driver.host().check = Check::Hangs;
+    let _second = timeout(SECOND, pool.acquire(SECOND, HOUR)).await;
+    pool.release(first.vm, Some(first)).await.unwrap();
+    sleep(20 * SECOND).await;
+    // One was reset; the other died, and a third was made.
+    let ways = pool.status().await.unwrap().ways;
+    assert_eq!(ways.counts, BTreeMap::from([(Way::Boot, 3), (Way::Restore, 1)]));
+    let names: Vec<&str> = ways.vms.keys().map(String::as_str).collect();
+    assert!(names.len() == 2 && names.contains(&"web-3"), "{names:?}");
 }
 
 #[tokio::test(start_paused = true)]

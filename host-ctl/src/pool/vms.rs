@@ -1,9 +1,10 @@
 //! The driver of real VMs: as `run -d` makes them, with the pool's label on them.
 //!
-//! A reset ends the VM and restores the [`Golden`] snapshot under the same name: a new directory, new memory, new disks,
-//! a new machine id, token and addresses. Nothing of the old VM but its name and number goes on. Where there is no golden
-//! snapshot, because VMs of this kind cannot be saved or none was made yet, it is made anew instead, which takes a whole
-//! boot.
+//! There are two ways to make one ([`Way`]): by a boot, and from the [`Golden`] snapshot that was taken of the first.
+//! [`VmDriver::bring_up`] chooses.
+//!
+//! A reset ends the VM and makes it anew under the same name: a new directory, new memory, new disks, a new machine id,
+//! token and addresses. Nothing of the old VM but its name and number goes on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use firstlight_protocol::lifecycle::State;
 use tokio::time::{Instant, timeout};
 
-use super::driver::Driver;
-use super::golden::{Golden, Tell};
+use super::driver::{Driver, Made, Way};
+use super::golden::{Golden, Source, Tell, Turn};
 use super::name::{vm_name, vm_number};
 use super::policy::MemberId;
 use crate::agent::{self, Connection as AgentConnection, Ping};
@@ -165,7 +166,35 @@ impl VmDriver {
         timeout(limit, running).await.unwrap_or(Err(VmsError::TooSlow { awaited: "running", limit }))
     }
 
+    /// Makes the VM of `source`: every way to make one is here.
+    async fn bring_up(&self, vm: MemberId, source: Source<'_>) -> Result<Way, VmsError> {
+        match source {
+            Source::Golden(golden) => self.restore(vm, &golden).await.map(|()| Way::Restore),
+            Source::Boot(turn) => self.boot(vm, turn).await.map(|()| Way::Boot),
+        }
+    }
+
+    /// Makes the VM by a boot. With a turn it becomes the golden snapshot.
+    async fn boot(&self, vm: MemberId, turn: Option<Turn<'_>>) -> Result<(), VmsError> {
+        let vm = self.prepare(vm).await?;
+        let turn = turn.and_then(|turn| turn.unless_hopeless(&vm));
+        self.start(&vm).await?;
+        if let Some(turn) = turn {
+            turn.save(&vm).await;
+        }
+        Ok(())
+    }
+
+    /// Makes the VM from the golden snapshot. One that no VM can be restored from is given up.
     async fn restore(&self, vm: MemberId, golden: &Snapshot) -> Result<(), VmsError> {
+        let restored = self.try_restore(vm, golden).await;
+        if restored.as_ref().is_err_and(VmsError::is_the_snapshots) {
+            self.golden.discard(golden);
+        }
+        restored
+    }
+
+    async fn try_restore(&self, vm: MemberId, golden: &Snapshot) -> Result<(), VmsError> {
         let name = vm_name(&self.pool, vm);
         let spec = &golden.manifest().spec;
         let network = match &spec.network {
@@ -200,21 +229,23 @@ impl VmsError {
 impl Driver for VmDriver {
     type Error = VmsError;
 
-    async fn make(&self, vm: MemberId) -> Result<(), VmsError> {
-        let vm = self.prepare(vm).await?;
-        self.start(&vm).await?;
-        self.golden.offer(&vm).await;
-        Ok(())
+    async fn make(&self, vm: MemberId) -> Result<Made, VmsError> {
+        let source = self.golden.source().await;
+        let restoring = matches!(source, Source::Golden(_));
+        match self.bring_up(vm, source).await {
+            Err(error) if restoring => {
+                self.destroy(vm).await?;
+                let way = self.bring_up(vm, Source::Boot(self.golden.turn())).await?;
+                Ok(Made { way, fell_back: Some(error.to_string()) })
+            }
+            made => Ok(made?.into()),
+        }
     }
 
-    async fn reset(&self, vm: MemberId) -> Result<(), VmsError> {
+    async fn reset(&self, vm: MemberId) -> Result<Made, VmsError> {
         self.destroy(vm).await?;
-        let Some(golden) = self.golden.get().await else { return self.make(vm).await };
-        let restored = self.restore(vm, &golden).await;
-        if restored.as_ref().is_err_and(VmsError::is_the_snapshots) {
-            self.golden.discard().await;
-        }
-        restored
+        let source = self.golden.source().await;
+        Ok(self.bring_up(vm, source).await?.into())
     }
 
     async fn prove(&self, vm: MemberId) -> Result<(), VmsError> {

@@ -9,7 +9,7 @@ use super::seal::Sealed;
 use crate::vm::{VmId, VmSpec};
 
 /// The version of the document this build writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The manifest. Fields are never removed within a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

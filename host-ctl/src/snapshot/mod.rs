@@ -9,7 +9,8 @@
 //! | in `snapshots/NAME/` | what |
 //! | --- | --- |
 //! | `manifest.json` | the [`Manifest`], written last |
-//! | `memory` | what QEMU saved of the guest |
+//! | `memory` | the guest's memory, with holes where it is zeros |
+//! | `devices` | what QEMU saved of the rest of the guest |
 //! | `guest.json` | the [`Saved`] guest: its secrets, and how far its output had come |
 //! | `disks/` | the disks' [`layers`](disks), each as it was; only ever read from then on |
 //!
@@ -23,7 +24,7 @@ pub mod platform;
 pub mod restore;
 pub mod saved;
 mod seal;
-mod sparse;
+pub mod sparse;
 pub mod store;
 mod take;
 
@@ -42,8 +43,12 @@ pub mod name {
     pub const MANIFEST: &str = "manifest.json";
     /// The memory.
     pub const MEMORY: &str = "memory";
+    /// The state of the processors and devices.
+    pub const DEVICES: &str = "devices";
     /// What was known of the guest.
     pub const GUEST: &str = "guest.json";
+    /// What a VM begins with, its disks apart.
+    pub const BEGINNING: [&str; 3] = [MEMORY, DEVICES, GUEST];
     /// In a VM's `restore/`: what the files it begins with were when they were saved. With it, the VM is to be restored.
     pub const SEALS: &str = "seals.json";
     /// The disks.

@@ -76,7 +76,7 @@ fn check_files(snapshot: &Snapshot) -> Result<(), SnapshotError> {
 fn give_memory(snapshot: &Snapshot, vm: &Path) -> Result<(), SnapshotError> {
     let into = vm.join(name::RESTORE);
     fs::create_dir(&into).map_err(SnapshotError::io("make", &into))?;
-    for file in [name::MEMORY, name::GUEST] {
+    for file in name::BEGINNING {
         disks::link(&snapshot.dir().join(file), &into.join(file))?;
     }
     let seals: Vec<Sealed> = snapshot.manifest().files.iter().map(in_vm).collect();
@@ -88,7 +88,7 @@ fn give_memory(snapshot: &Snapshot, vm: &Path) -> Result<(), SnapshotError> {
 
 /// The same file in a VM that begins with it, relative to the VM's directory.
 fn in_vm(sealed: &Sealed) -> Sealed {
-    let begins = [name::MEMORY, name::GUEST].iter().any(|file| sealed.file == Path::new(file));
+    let begins = name::BEGINNING.iter().any(|file| sealed.file == Path::new(file));
     let file = if begins { Path::new(name::RESTORE).join(&sealed.file) } else { sealed.file.clone() };
     Sealed { file, seal: sealed.seal.clone() }
 }

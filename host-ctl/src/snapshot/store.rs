@@ -241,7 +241,7 @@ impl SnapshotDraft {
     fn seal(&self, disks: &[Disk], linked: &[PathBuf]) -> Result<Vec<Sealed>, SnapshotError> {
         let layers =
             disks.iter().flat_map(|disk| &disk.layers).map(|layer| Path::new(name::DISKS).join(layer));
-        let own = [name::MEMORY, name::GUEST].map(PathBuf::from);
+        let own = name::BEGINNING.map(PathBuf::from);
         own.into_iter()
             .chain(layers)
             .chain(linked.iter().cloned())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use firstlight_host_ctl::pool::client::{ClientError, ask};
+use firstlight_host_ctl::pool::driver::Way;
 use firstlight_host_ctl::pool::place::PoolPlace;
 use firstlight_host_ctl::pool::service::Report;
 use firstlight_host_ctl::pool::wire::{Answer, Request};
@@ -36,6 +37,12 @@ struct Outcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct By {
+    pool: String,
+    way: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Work {
     pool: String,
     job: &'static str,
@@ -52,6 +59,8 @@ pub(crate) struct PoolMetrics {
     waited: Family<Of, Counter<f64, std::sync::atomic::AtomicU64>>,
     leases: Family<Outcome, Counter>,
     work: Family<Work, Counter>,
+    made: Family<By, Counter>,
+    fell_back: Family<Of, Counter>,
 }
 
 impl PoolMetrics {
@@ -103,6 +112,11 @@ impl PoolMetrics {
         ] {
             self.work.get_or_create(&Work { pool: pool(), job, outcome }).inc_by(count);
         }
+        for way in Way::ALL {
+            let count = report.ways.counts.get(&way).copied().unwrap_or_default();
+            self.made.get_or_create(&By { pool: pool(), way: way.name() }).inc_by(count);
+        }
+        self.fell_back.get_or_create(&Of { pool: pool() }).inc_by(report.ways.fell_back);
     }
 
     /// Adds them to what is printed.
@@ -114,6 +128,9 @@ impl PoolMetrics {
         let help = "Time that callers waited who got a VM, added up";
         registry.register_with_unit("pool_acquire_wait", help, Unit::Seconds, self.waited);
         registry.register("pool_leases", "Leases by how they went on", self.leases);
+        registry.register("pool_brought_up", "VMs made and reset, by the way in which", self.made);
+        let help = "VMs booted because they could not be restored";
+        registry.register("pool_restores_failed", help, self.fell_back);
         registry.register("pool_work", "VMs made, reset, checked and destroyed, by outcome", self.work);
     }
 }

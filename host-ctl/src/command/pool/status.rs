@@ -64,11 +64,14 @@ fn text(report: &Report) -> String {
 }
 
 fn table(report: &Report) -> Table {
-    let mut table = Table::new(&["NAME", "PHASE", "AGE", "USES", "LEASE", "EXPIRES"]);
+    let mut table = Table::new(&["NAME", "PHASE", "MADE BY", "AGE", "USES", "LEASE", "EXPIRES"]);
     for member in &report.status.members {
+        let name = vm_name(&report.pool, member.vm);
+        let way = report.ways.vms.get(&name).map(|way| way.name().to_owned());
         table.row(vec![
-            vm_name(&report.pool, member.vm),
+            name,
             member.phase.clone(),
+            way.unwrap_or_default(),
             age(member.age),
             member.uses.to_string(),
             member.lease.clone().unwrap_or_default(),

@@ -29,7 +29,7 @@ pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
             args.option("-append", &machine.command_line);
         }
         // The kernel stays: the firmware that loads it is a part of the machine which has to be there again.
-        Origin::Memory => args.option("-incoming", "defer"),
+        Origin::Memory { .. } => args.option("-incoming", "defer"),
     }
     args.option("-chardev", format!("socket,id=qmp,path={QMP_SOCKET},server=on,wait=off"));
     args.option("-mon", "chardev=qmp,mode=control");
@@ -46,7 +46,7 @@ pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
     if let Some(network) = &machine.network {
         args.network(network);
     }
-    args.vsock(machine.vsock, machine.origin);
+    args.vsock(machine.vsock, &machine.origin);
     args.list
 }
 
@@ -133,7 +133,7 @@ impl Args {
 
     /// On a machine that can be saved it has a port of its own, from which it is unplugged meanwhile: its state is in
     /// another process, or in the host's kernel, and cannot be saved.
-    fn vsock(&mut self, vsock: VsockConfig, origin: Origin) {
+    fn vsock(&mut self, vsock: VsockConfig, origin: &Origin) {
         let plug = match self.machine {
             Machine::Microvm => String::new(),
             Machine::Q35 => {
@@ -141,12 +141,12 @@ impl Args {
                 format!(",id={DEVICE},bus={PORT}")
             }
         };
-        if origin == Origin::Memory {
-            return;
-        }
-        match vsock {
-            VsockConfig::Kernel { cid } => self.virtio("vhost-vsock", &format!(",guest-cid={cid}{plug}")),
-            VsockConfig::Backend => {
+        match (origin, vsock) {
+            (Origin::Memory { .. }, _) => {}
+            (Origin::Kernel, VsockConfig::Kernel { cid }) => {
+                self.virtio("vhost-vsock", &format!(",guest-cid={cid}{plug}"));
+            }
+            (Origin::Kernel, VsockConfig::Backend) => {
                 self.option("-chardev", format!("socket,id={CHARDEV},path={VHOST_SOCKET}"));
                 self.virtio("vhost-user-vsock", &format!(",chardev={CHARDEV}{plug}"));
             }
@@ -154,17 +154,20 @@ impl Args {
     }
 }
 
-/// The machine and its memory, which a vhost-user backend has to share.
+/// The machine and its memory. A vhost-user backend has to share it, and so do we to save it.
 fn args_memory(args: &mut Args, machine: &MachineConfig, kind: &str) {
     args.option("-m", format!("{}M", machine.memory_mib));
-    match machine.vsock {
-        VsockConfig::Kernel { .. } => args.option("-machine", kind),
-        VsockConfig::Backend => {
-            args.option("-machine", format!("{kind},memory-backend=ram"));
-            let size = machine.memory_mib;
-            args.option("-object", format!("memory-backend-memfd,id=ram,size={size}M,share=on"));
+    let size = machine.memory_mib;
+    let memory = match (&machine.origin, machine.vsock, machine.machine) {
+        (Origin::Memory { ram }, _, _) => format!("memory-backend-file,mem-path={}", ram.display()),
+        (Origin::Kernel, VsockConfig::Kernel { .. }, Machine::Microvm) => {
+            args.option("-machine", kind);
+            return;
         }
-    }
+        (Origin::Kernel, _, _) => "memory-backend-memfd".to_owned(),
+    };
+    args.option("-machine", format!("{kind},memory-backend=ram"));
+    args.option("-object", format!("{memory},id=ram,size={size}M,share=on"));
 }
 
 #[cfg(test)]
@@ -229,13 +232,18 @@ mod tests {
         assert_eq!(values(&machine(), "-machine"), ["microvm,memory-backend=ram"]);
         let kernel = MachineConfig { vsock: VsockConfig::Kernel { cid: 77 }, ..machine() };
         assert_eq!(values(&kernel, "-object"), Vec::<String>::new());
+        let savable = MachineConfig { machine: Machine::Q35, ..kernel.clone() };
+        assert_eq!(values(&savable, "-object").len(), 1, "a memory that nobody shares cannot be saved");
         assert!(values(&kernel, "-device").contains(&"vhost-vsock-device,guest-cid=77".to_owned()));
     }
 
     #[test]
     fn a_machine_that_gets_a_saved_memory_has_neither_initramfs_nor_vsock_but_the_port_for_one() {
-        let machine = MachineConfig { machine: Machine::Q35, origin: Origin::Memory, ..machine() };
+        let origin = Origin::Memory { ram: "/proc/1/fd/7".into() };
+        let machine = MachineConfig { machine: Machine::Q35, origin, ..machine() };
         assert_eq!(values(&machine, "-incoming"), ["defer"]);
+        let memory = "memory-backend-file,mem-path=/proc/1/fd/7,id=ram,size=256M,share=on";
+        assert_eq!(values(&machine, "-object"), [memory]);
         assert_eq!(values(&machine, "-initrd"), Vec::<String>::new());
         let devices = values(&machine, "-device");
         assert!(devices.iter().any(|device| device.starts_with("pcie-root-port,")), "{devices:?}");

@@ -1,9 +1,17 @@
-//! A guest's memory and devices, into a file and out of it. Source: "Migration" in QEMU's QAPI schema.
+//! A guest's devices, into a file and out of it, and where its memory is. Source: "Migration" in QEMU's QAPI schema.
+//!
+//! The memory is shared with us, so we read and write it ourselves (`x-ignore-shared`): QEMU would write every page down,
+//! and reading them back it would look at each, which gives even those that are all zeros a place in the host's memory.
 //!
 //! QEMU gets the file as a descriptor and writes it itself: with `exec:` another process would stand in between, and an
 //! error at its end would be nobody's.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use serde_json::{Value, json};
 use tokio::time::{Duration, timeout};
@@ -11,7 +19,10 @@ use tokio::time::{Duration, timeout};
 use super::qmp::{Qmp, QmpError};
 
 /// The name under which QEMU has the file.
-const DESCRIPTOR: &str = "memory";
+const DESCRIPTOR: &str = "devices";
+
+/// What QEMU calls a file in memory that it makes for a guest; ours are called the same.
+const RAM: &str = "memory-backend-memfd";
 
 /// Bytes a second that a save may write: as many as the disk takes.
 const BANDWIDTH: u64 = 1 << 40;
@@ -24,6 +35,39 @@ const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 #[must_use]
 pub fn patience(bytes: u64) -> Duration {
     Duration::from_secs(30 + (bytes >> 25))
+}
+
+/// The memory of the guest that runs: a file as long as the guest has memory. Source: `proc_pid_fd(5)`.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] when QEMU keeps it to itself.
+pub fn ram(qmp: &Qmp) -> io::Result<File> {
+    let descriptors = PathBuf::from(format!("/proc/{}/fd", qmp.pid()?));
+    let wanted = format!("/memfd:{RAM}");
+    for entry in fs::read_dir(&descriptors)? {
+        let path = entry?.path();
+        // QEMU opens and closes files meanwhile.
+        if fs::read_link(&path).is_ok_and(|target| target.to_string_lossy().starts_with(&wanted)) {
+            return File::open(path);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "QEMU does not share the guest's memory"))
+}
+
+/// A memory of `bytes` zeros for a guest that is to be made.
+///
+/// # Errors
+/// As `memfd_create(2)`.
+pub fn new_ram(bytes: u64) -> io::Result<File> {
+    let file = File::from(memfd_create(RAM, MemfdFlags::CLOEXEC)?);
+    file.set_len(bytes)?;
+    Ok(file)
+}
+
+/// Where another process finds a file of ours, while we keep it open.
+#[must_use]
+pub fn path_of(file: &File) -> PathBuf {
+    Path::new("/proc").join(std::process::id().to_string()).join("fd").join(file.as_raw_fd().to_string())
 }
 
 /// Holds the guest still.
@@ -45,13 +89,13 @@ pub async fn resume(qmp: &mut Qmp) -> Result<(), QmpError> {
     Ok(())
 }
 
-/// Writes everything the paused guest consists of, but for its disks: at most `bytes` of memory.
+/// Writes everything the paused guest consists of, but for its disks and its `bytes` of memory.
 ///
 /// # Errors
 /// [`QmpError::Migration`] when not all could be written, [`QmpError::Timeout`] when that takes longer than
 /// [`patience`]; QEMU has given it up then.
 pub async fn save(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError> {
-    tell_of_migrations(qmp).await?;
+    prepare(qmp).await?;
     qmp.execute("migrate-set-parameters", json!({ "max-bandwidth": BANDWIDTH })).await?;
     qmp.give(&file, DESCRIPTOR).await?;
     drop(file);
@@ -60,23 +104,23 @@ pub async fn save(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError>
         Ok(saved) => saved,
         Err(_) => {
             cancel(qmp).await?;
-            Err(QmpError::Timeout("write the guest's memory"))
+            Err(QmpError::Timeout("write the state of the guest's devices"))
         }
     }
 }
 
-/// Makes the guest what it was when its memory was saved in `file`, `bytes` long. It stays paused.
+/// Makes the guest, whose memory of `bytes` is what it was, the one whose devices were saved in `file`. It stays paused.
 ///
 /// # Errors
 /// [`QmpError::Migration`] when the file is not what a machine like this one has saved, [`QmpError::Timeout`] when that
 /// takes longer than [`patience`].
 pub async fn load(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError> {
-    tell_of_migrations(qmp).await?;
+    prepare(qmp).await?;
     qmp.give(&file, DESCRIPTOR).await?;
     drop(file);
     qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{DESCRIPTOR}") })).await?;
     let loaded = timeout(patience(bytes), migrated(qmp)).await;
-    loaded.unwrap_or(Err(QmpError::Timeout("read the guest's memory")))
+    loaded.unwrap_or(Err(QmpError::Timeout("read the state of the guest's devices")))
 }
 
 /// Gives up a save that another monitor has begun, if it is still under way.
@@ -84,7 +128,8 @@ pub async fn load(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError>
 /// # Errors
 /// [`QmpError`].
 pub async fn cancel(qmp: &mut Qmp) -> Result<(), QmpError> {
-    tell_of_migrations(qmp).await?;
+    qmp.forget(&["MIGRATION"]);
+    // Whoever began it has asked for events; while it is under way QEMU takes no other wishes.
     if is_moving(qmp).await? {
         qmp.execute("migrate_cancel", json!({})).await?;
         match timeout(CANCEL_DEADLINE, migrated(qmp)).await {
@@ -107,11 +152,12 @@ pub async fn is_moving(qmp: &mut Qmp) -> Result<bool, QmpError> {
     Ok(matches!(status, Some("setup" | "active" | "device" | "pre-switchover" | "cancelling")))
 }
 
-/// Has QEMU tell how a migration goes. What it has told of an earlier one says nothing of the next.
-async fn tell_of_migrations(qmp: &mut Qmp) -> Result<(), QmpError> {
+/// Has QEMU tell how a migration goes, and leave the memory to us. What it has told of an earlier one says nothing of the
+/// next.
+async fn prepare(qmp: &mut Qmp) -> Result<(), QmpError> {
     qmp.forget(&["MIGRATION"]);
-    let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
-    qmp.execute("migrate-set-capabilities", events).await.map(drop)
+    let wanted = ["events", "x-ignore-shared"].map(|name| json!({ "capability": name, "state": true }));
+    qmp.execute("migrate-set-capabilities", json!({ "capabilities": wanted })).await.map(drop)
 }
 
 /// Waits for the end of a migration.
@@ -149,14 +195,13 @@ mod tests {
             "{\"return\":{},\"id\":3}\n",
             "{\"return\":{},\"id\":4}\n",
             "{\"return\":{},\"id\":5}\n",
-            "{\"return\":{},\"id\":6}\n",
-            "{\"return\":{\"status\":\"active\"},\"id\":7}\n",
-            "{\"event\":\"MIGRATION\",\"data\":{\"status\":\"cancelled\"}}\n{\"return\":{},\"id\":8}\n",
-            "{\"return\":{},\"id\":9}\n",
+            "{\"return\":{\"status\":\"active\"},\"id\":6}\n",
+            "{\"event\":\"MIGRATION\",\"data\":{\"status\":\"cancelled\"}}\n{\"return\":{},\"id\":7}\n",
+            "{\"return\":{},\"id\":8}\n",
         ];
         let (mut qmp, mut heard) = heard_by(SCRIPT).await;
         let error = save(&mut qmp, file(), 1 << 20).await.unwrap_err();
-        assert!(matches!(error, QmpError::Timeout("write the guest's memory")), "{error}");
+        assert!(matches!(error, QmpError::Timeout("write the state of the guest's devices")), "{error}");
         let mut commands = Vec::new();
         while let Ok(line) = heard.try_recv() {
             commands.push(line);
@@ -174,7 +219,7 @@ mod tests {
             "{\"return\":{},\"id\":4}\n",
         ];
         let error = load(&mut qemu(SCRIPT).await, file(), 1 << 20).await.unwrap_err();
-        assert!(matches!(error, QmpError::Timeout("read the guest's memory")), "{error}");
+        assert!(matches!(error, QmpError::Timeout("read the state of the guest's devices")), "{error}");
     }
 
     #[tokio::test]
