@@ -16,6 +16,7 @@ use firstlight_host_ctl::agent::connection_pool::{Generation, Key, Limit, MAX_TA
 use firstlight_host_ctl::agent::transport::Address;
 use firstlight_host_ctl::agent::{Agent, Agents, Ask as _, Error, Ping, PoolError, StatusRequest, Unary};
 use firstlight_protocol::agent_config::AgentConfig;
+use firstlight_protocol::boot_spec::Transport;
 use firstlight_protocol::codec::CodecError;
 use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::message::Kind;
@@ -50,7 +51,7 @@ impl Counting {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("agent");
         let address = Listen::Unix(socket.clone());
-        let config = AgentConfig { boot_id: BootId([1; 4]), token: TOKEN, port: 1024, program_output: None };
+        let config = AgentConfig { boot_id: BootId([1; 4]), token: TOKEN, port: 1024, transport: Transport::Vsock, program_output: None };
         let agent = GuestAgent::new(config, &address, directory.path().join("events")).unwrap();
         let (books, seen) = watch::channel(Seen::default());
         let hang_up = Arc::new(tokio::sync::Notify::new());

@@ -1,0 +1,37 @@
+//! The host's end of the agent's virtio-serial port: connections for whoever asks.
+
+use std::path::Path;
+
+use firstlight_multiplex::{Request, dial};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, sleep};
+
+use super::closing::Closing;
+use crate::driver::config::AGENT_PORT_SOCKET;
+
+/// Clients that may wait for a connection. Those beyond wait before they can ask.
+pub(super) const REQUESTS: usize = 64;
+
+/// How long the VMM's socket is left alone when it was lost: it may be the VMM that has ended, which is heard elsewhere.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Keeps the road to the agent open until `closing`.
+pub(super) async fn keep(mut requests: mpsc::Receiver<Request>, mut closing: Closing) {
+    let kept = async {
+        loop {
+            if let Ok(line) = UnixStream::connect(Path::new(AGENT_PORT_SOCKET)).await {
+                match dial(line, &mut requests, crate::random::bytes).await {
+                    Ok(never) => match never {},
+                    // The VMM has hung up. Clients are told by the ends of their connections.
+                    Err(_) => {}
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = kept => {}
+        () = closing.told() => {}
+    }
+}
