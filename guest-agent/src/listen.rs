@@ -36,8 +36,8 @@ pub struct ListenError {
 pub enum Address {
     /// A vsock port, on which peers other than the host are turned away.
     Vsock(u32),
-    /// A virtio-serial port's device, which the kernel lets one process open at a time.
-    Serial(PathBuf),
+    /// A virtio-serial port by its number, which the kernel lets one process open at a time.
+    Serial(u32),
     /// A unix socket, guarded by its directory's permissions and the token alone.
     Unix(PathBuf),
 }
@@ -46,7 +46,8 @@ impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Address::Vsock(port) => write!(f, "vsock port {port}"),
-            Address::Serial(path) | Address::Unix(path) => write!(f, "{}", path.display()),
+            Address::Serial(port) => write!(f, "virtio-serial port {port}"),
+            Address::Unix(path) => write!(f, "{}", path.display()),
         }
     }
 }
@@ -57,7 +58,7 @@ impl Address {
     pub fn of(config: &AgentConfig) -> Address {
         match config.transport {
             Transport::Vsock => Address::Vsock(config.port),
-            Transport::Serial => Address::Serial(serial::AGENT_DEVICE.into()),
+            Transport::Serial => Address::Serial(serial::AGENT),
         }
     }
 }
@@ -85,7 +86,9 @@ impl Listener {
         let error = |operation| move |source| ListenError { operation, address: address.clone(), source };
         let (socket, host_only) = match address {
             Address::Vsock(port) => (bind_vsock(*port), true),
-            Address::Serial(path) => return Ok(Listener::Road(Road::open(path).await.map_err(error("open"))?)),
+            Address::Serial(port) => {
+                return Ok(Listener::Road(Road::open(*port).await.map_err(error("open"))?));
+            }
             Address::Unix(path) => (bind_unix(path), false),
         };
         let socket = socket.map_err(error("bind"))?;

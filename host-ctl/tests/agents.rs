@@ -51,7 +51,13 @@ impl Counting {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("agent");
         let address = Listen::Unix(socket.clone());
-        let config = AgentConfig { boot_id: BootId([1; 4]), token: TOKEN, port: 1024, transport: Transport::Vsock, program_output: None };
+        let config = AgentConfig {
+            boot_id: BootId([1; 4]),
+            token: TOKEN,
+            port: 1024,
+            transport: Transport::Vsock,
+            program_output: None,
+        };
         let agent = GuestAgent::new(config, &address, directory.path().join("events")).unwrap();
         let (books, seen) = watch::channel(Seen::default());
         let hang_up = Arc::new(tokio::sync::Notify::new());

@@ -83,7 +83,10 @@ impl Host {
             last += 1;
             Ok([last; 16])
         };
-        Host { task: tokio::spawn(async move { drop(dial_at_most(PLACES, line, &mut receiver, random).await) }), requests }
+        Host {
+            task: tokio::spawn(async move { drop(dial_at_most(PLACES, line, &mut receiver, random).await) }),
+            requests,
+        }
     }
 
     async fn connect(&self) -> UnixStream {

@@ -165,8 +165,13 @@ fn floor_of(context: &Context, scene: Scene) -> std::path::PathBuf {
         volumes: (0..scene.volumes).map(Scene::target).collect(),
         network: true,
     };
-    let config =
-        AgentConfig { boot_id: BootId([0x5a; 4]), token: token(), port: port::AGENT, transport: Transport::Vsock, program_output: None };
+    let config = AgentConfig {
+        boot_id: BootId([0x5a; 4]),
+        token: token(),
+        port: port::AGENT,
+        transport: Transport::Vsock,
+        program_output: None,
+    };
     let config = serde_json::to_string(&config).unwrap_or_else(|error| panic!("{error}"));
     // The floor puts the descriptors in their place when it knows their numbers.
     let config = config.replace("\"program_output\":null}", "");

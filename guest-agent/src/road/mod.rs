@@ -4,10 +4,11 @@ mod port;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use firstlight_multiplex::{MAX_CONNECTIONS, serve};
+use firstlight_protocol::port::serial;
 use nix::errno::Errno;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -16,7 +17,7 @@ pub use port::Port;
 
 use crate::journal;
 
-/// How long the port's device file may take to appear. Its driver is loaded before the agent starts, and learns of its ports
+/// How long the port may take to appear. Its driver is loaded before the agent starts, and learns of its ports
 /// in milliseconds.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -33,8 +34,8 @@ impl Road {
     ///
     /// # Errors
     /// As `open(2)`: `ENOENT` when the machine has no such port, `EBUSY` when another process has it.
-    pub async fn open(device: &Path) -> io::Result<Road> {
-        let port = open(device).await?;
+    pub async fn open(number: u32) -> io::Result<Road> {
+        let port = open(number).await?;
         let (sender, connections) = mpsc::channel(MAX_CONNECTIONS);
         tokio::spawn(async move {
             match serve(port, sender).await {
@@ -56,11 +57,11 @@ impl Road {
     }
 }
 
-async fn open(device: &Path) -> io::Result<Port> {
+async fn open(number: u32) -> io::Result<Port> {
     let deadline = Instant::now() + OPEN_DEADLINE;
     let mut pause = FIRST_PAUSE;
     loop {
-        match Port::open(device) {
+        match find(number).and_then(|device| Port::open(&device)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
                 sleep(pause).await;
                 pause = LONGEST_PAUSE.min(pause * 2);
@@ -68,4 +69,14 @@ async fn open(device: &Path) -> io::Result<Port> {
             opened => return opened,
         }
     }
+}
+
+fn find(number: u32) -> io::Result<PathBuf> {
+    for port in std::fs::read_dir(serial::PORTS)? {
+        let name = port?.file_name();
+        if name.to_str().is_some_and(|name| serial::is_port(name, number)) {
+            return Ok(PathBuf::from("/dev").join(name));
+        }
+    }
+    Err(Errno::ENOENT.into())
 }

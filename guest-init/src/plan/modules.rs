@@ -3,7 +3,9 @@
 //! Those the initramfs does not carry are taken to be built into the kernel, so a name too many costs nothing here;
 //! loading a driver without a device does, which is why the transports of the machine are asked for.
 
-use firstlight_protocol::boot_spec::{BootSpec, FileSystem, Root, RootSource, RootUpper, Transport, VolumeMode};
+use firstlight_protocol::boot_spec::{
+    BootSpec, FileSystem, Root, RootSource, RootUpper, Transport, VolumeMode,
+};
 
 /// The ways virtio devices reach this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::boot_spec::Transport;
-use firstlight_protocol::port;
+use firstlight_protocol::init_command::InitCommand;
+use firstlight_protocol::port::{self, serial};
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags};
@@ -110,11 +111,17 @@ fn pause(shared: &Shared, plugs: Option<&Uevents>, duration: Duration) {
 fn dial(shared: &Shared) -> nix::Result<OwnedFd> {
     match shared.transport {
         Transport::Vsock => dial_vsock(shared),
-        Transport::Serial => {
-            let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-            open(port::serial::EVENTS_DEVICE, flags, Mode::empty())
-        }
+        Transport::Serial => open_port(),
     }
+}
+
+fn open_port() -> nix::Result<OwnedFd> {
+    let ports = Dir::open(serial::PORTS, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut names =
+        ports.into_iter().flatten().filter_map(|entry| Some(entry.file_name().to_str().ok()?.to_owned()));
+    let name = names.find(|name| serial::is_port(name, serial::EVENTS)).ok_or(Errno::ENOENT)?;
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    open(format!("/dev/{name}").as_str(), flags, Mode::empty())
 }
 
 fn dial_vsock(shared: &Shared) -> nix::Result<OwnedFd> {
@@ -196,12 +203,7 @@ fn next_chunk(shared: &Shared, sent: &mut Sent) -> (Vec<u8>, bool) {
 }
 
 /// Takes what the host sent; `false` when it closed the connection or sent what no host would.
-fn receive(
-    shared: &Shared,
-    connection: &OwnedFd,
-    lines: &mut Lines,
-    sent: &mut Sent,
-) -> nix::Result<bool> {
+fn receive(shared: &Shared, connection: &OwnedFd, lines: &mut Lines, sent: &mut Sent) -> nix::Result<bool> {
     let mut bytes = [0; 256];
     match read(connection, &mut bytes) {
         Ok(0) => Ok(false),

@@ -178,10 +178,10 @@ pub(super) fn authentic(scanner: &mut Scanner, bytes: &[u8], boot: BootId) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use firstlight_protocol::hex::Secret;
-    use firstlight_protocol::sentinel::Event;
     use super::super::closing::Close;
     use super::*;
+    use firstlight_protocol::hex::Secret;
+    use firstlight_protocol::sentinel::Event;
 
     const BOOT: BootId = BootId([1; 4]);
 

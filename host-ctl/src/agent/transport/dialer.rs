@@ -72,9 +72,10 @@ impl Backend {
     async fn connect(&self, port: u32) -> io::Result<UnixStream> {
         match self {
             Backend::VhostUser(path) => vhost_user::connect(path, port).await,
-            Backend::Serial(_) if port != firstlight_protocol::port::AGENT => {
-                Err(io::Error::new(io::ErrorKind::ConnectionRefused, "the serial road leads to the agent alone"))
-            }
+            Backend::Serial(_) if port != firstlight_protocol::port::AGENT => Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "the serial road leads to the agent alone",
+            )),
             Backend::Serial(requests) => {
                 let gone = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
                 let (request, connected) = oneshot::channel();
@@ -108,7 +109,11 @@ where
     }
 }
 
-async fn answer(mut client: UnixStream, backend: &Backend, ready: impl Future<Output = ()>) -> io::Result<()> {
+async fn answer(
+    mut client: UnixStream,
+    backend: &Backend,
+    ready: impl Future<Output = ()>,
+) -> io::Result<()> {
     let port = timeout(QUESTION_DEADLINE, question(&mut client)).await??;
     ready.await;
     match backend.connect(port).await {
