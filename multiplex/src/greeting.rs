@@ -28,7 +28,7 @@ const NO_FRAME: u8 = 0x10;
 const SWALLOWED: usize = MAX_FRAME_BODY | 0x10;
 
 /// What no earlier conversation can swallow whole: the rest of a header, the body after it, and one more header.
-const FLUSH: [u8; SWALLOWED + 2 * FRAME_HEADER] = [NO_FRAME; SWALLOWED + 2 * FRAME_HEADER];
+static FLUSH: [u8; SWALLOWED + 2 * FRAME_HEADER] = [NO_FRAME; SWALLOWED + 2 * FRAME_HEADER];
 
 /// Random; the host's for each attempt. Zeros are the guest's, which has none.
 pub type Generation = [u8; 16];

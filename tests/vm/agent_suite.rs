@@ -70,7 +70,7 @@ fn passed(stream: &UnixStream) -> UnixStream {
     let received = recvmsg(stream, &mut [IoSliceMut::new(&mut answer)], &mut control, flags).unwrap();
     let socket = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-        _ => None,
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
     });
     let socket = socket.unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&answer[..received.bytes])));
     let socket = UnixStream::from(socket);

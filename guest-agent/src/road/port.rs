@@ -152,7 +152,8 @@ mod tests {
         drop(host);
         let told = port.read(&mut [0]).await.unwrap_err();
         assert_eq!(told.kind(), io::ErrorKind::ConnectionReset);
-        let again = port.read(&mut [0]);
+        let mut byte = [0];
+        let again = port.read(&mut byte);
         tokio::select! {
             read = again => panic!("{read:?}"),
             () = tokio::task::yield_now() => {}
