@@ -61,7 +61,12 @@ impl Counting {
         let agent = GuestAgent::new(config, &address, directory.path().join("events")).unwrap();
         let (books, seen) = watch::channel(Seen::default());
         let hang_up = Arc::new(tokio::sync::Notify::new());
-        tokio::spawn(serve(Arc::new(agent), Listener::bind(&address).unwrap(), books, Arc::clone(&hang_up)));
+        tokio::spawn(serve(
+            Arc::new(agent),
+            Listener::bind(&address).await.unwrap(),
+            books,
+            Arc::clone(&hang_up),
+        ));
         Counting { _directory: directory, socket, seen, hang_up }
     }
 
@@ -88,7 +93,7 @@ impl Counting {
 
 async fn serve(
     agent: Arc<GuestAgent>,
-    listener: Listener,
+    mut listener: Listener,
     books: watch::Sender<Seen>,
     hang_up: Arc<tokio::sync::Notify>,
 ) {

@@ -166,7 +166,7 @@ fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
         }
         let mut blocked = false;
         if !chunk.is_empty() {
-            // The Rust runtime ignores SIGPIPE.
+            // This program ignores SIGPIPE.
             match write(&connection, &chunk) {
                 Ok(count) => {
                     sent.bytes += count;

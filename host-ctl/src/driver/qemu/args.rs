@@ -154,7 +154,7 @@ impl Args {
                 self.option("-chardev", format!("socket,id={CHARDEV},path={VHOST_SOCKET}"));
                 self.virtio("vhost-user-vsock", &format!(",chardev={CHARDEV}{plug}"));
             }
-            VsockConfig::Serial => {}
+            (_, VsockConfig::Serial) => {}
         }
     }
 
