@@ -47,7 +47,7 @@ struct Counting {
 }
 
 impl Counting {
-    fn start() -> Counting {
+    async fn start() -> Counting {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("agent");
         let address = Listen::Unix(socket.clone());
@@ -137,7 +137,7 @@ fn silent(directory: &tempfile::TempDir) -> Address {
 
 #[tokio::test]
 async fn twenty_first_callers_at_once_make_one_handshake() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let mut callers = JoinSet::new();
     for _ in 0..20 {
@@ -150,7 +150,7 @@ async fn twenty_first_callers_at_once_make_one_handshake() {
 
 #[tokio::test]
 async fn a_ttl_of_zero_is_one_handshake_and_one_close_per_use() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(Duration::ZERO);
     let agent = counting.of(&agents, "vm", 1);
     for uses in 1..=5 {
@@ -161,7 +161,7 @@ async fn a_ttl_of_zero_is_one_handshake_and_one_close_per_use() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_when_its_ttl_passes_and_the_next_use_dials() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(Duration::from_millis(50));
     let agent = counting.of(&agents, "vm", 1);
     ping(&agent).await;
@@ -172,7 +172,7 @@ async fn an_idle_connection_is_closed_when_its_ttl_passes_and_the_next_use_dials
 
 #[tokio::test]
 async fn of_one_target_too_many_the_least_recently_used_is_closed() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let all: Vec<Agent> = (0..=MAX_TARGETS).map(|vm| counting.of(&agents, &vm.to_string(), 1)).collect();
     for agent in &all[..MAX_TARGETS] {
@@ -190,7 +190,7 @@ async fn of_one_target_too_many_the_least_recently_used_is_closed() {
 
 #[tokio::test]
 async fn a_connection_that_ended_while_idle_costs_a_handshake_and_no_error() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     ping(&agent).await;
@@ -204,7 +204,7 @@ async fn a_connection_that_ended_while_idle_costs_a_handshake_and_no_error() {
 
 #[tokio::test]
 async fn a_request_that_is_given_up_poisons_its_connection() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     ping(&agent).await;
@@ -237,7 +237,7 @@ impl Unary for Panicking {
 
 #[tokio::test]
 async fn a_panic_inside_a_use_poisons_the_connection_and_strands_nobody() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     ping(&agent).await;
@@ -250,7 +250,7 @@ async fn a_panic_inside_a_use_poisons_the_connection_and_strands_nobody() {
 
 #[tokio::test]
 async fn an_error_of_the_guest_poisons_nothing() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     let place = firstlight_protocol::message::file::Place::new("/no/such/file");
@@ -262,7 +262,7 @@ async fn an_error_of_the_guest_poisons_nothing() {
 
 #[tokio::test]
 async fn a_later_boot_closes_the_connections_to_the_earlier_one() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let first = counting.of(&agents, "vm", 1);
     ping(&first).await;
@@ -275,7 +275,7 @@ async fn a_later_boot_closes_the_connections_to_the_earlier_one() {
 
 #[tokio::test]
 async fn a_first_caller_that_leaves_takes_the_dial_from_nobody() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     let (first, second) = (agent.clone(), agent.clone());
@@ -307,7 +307,7 @@ async fn when_all_targets_are_in_use_the_next_one_is_told_so_at_its_deadline() {
 
 #[tokio::test]
 async fn closing_leaves_neither_a_connection_nor_a_task() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let metrics = tokio::runtime::Handle::current().metrics();
     let agents = agents(TTL);
     let before = metrics.num_alive_tasks() - 1;
