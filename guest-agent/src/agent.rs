@@ -92,7 +92,7 @@ impl Agent {
     pub fn new(config: AgentConfig, address: &Address, events: PathBuf) -> Result<Agent, StartError> {
         let output = config.program_output.as_ref().map(ProgramOutput::adopt).transpose()?.map(Arc::new);
         let in_vm = match address {
-            Address::Vsock(_) => true,
+            Address::Vsock(_) | Address::Serial(_) => true,
             Address::Unix(_) => false,
         };
         let processes = Arc::new(Processes::new(in_vm).map_err(StartError::OpenFiles)?);

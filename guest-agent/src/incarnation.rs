@@ -73,8 +73,13 @@ mod tests {
     fn an_agent_that_is_started_again_is_who_the_restore_made_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("incarnation");
-        let config =
-            AgentConfig { boot_id: BootId([1; 4]), token: Secret([1; 32]), port: 1024, program_output: None };
+        let config = AgentConfig {
+            boot_id: BootId([1; 4]),
+            token: Secret([1; 32]),
+            port: 1024,
+            transport: firstlight_protocol::boot_spec::Transport::Vsock,
+            program_output: None,
+        };
         assert_eq!(Incarnation::resume(config.clone(), &path).boot_id, BootId([1; 4]));
         let environment = vec![(b"A".to_vec(), vec![0xff])];
         let restored = Incarnation { boot_id: BootId([2; 4]), token: Secret([2; 32]), environment };

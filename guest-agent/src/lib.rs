@@ -29,6 +29,7 @@ pub mod options;
 pub mod process;
 pub mod program_output;
 pub mod ready;
+pub mod road;
 pub mod server;
 pub mod session;
 mod sessions;

@@ -47,10 +47,10 @@ fn run() -> Result<(), Box<dyn Error>> {
         .thread_keep_alive(THREAD_KEEP_ALIVE)
         .build()?;
     let ended = runtime.block_on(async {
-        let address = options.unix_socket.map_or(Address::Vsock(config.port), Address::Unix);
+        let address = options.unix_socket.map_or_else(|| Address::of(&config), Address::Unix);
         let agent = Arc::new(Agent::new(config, &address, options.events)?);
         let termination = Termination::catch()?;
-        let listener = Listener::bind(&address)?;
+        let listener = Listener::bind(&address).await?;
         announcement.say()?;
         agent.copies.tidy_up();
         if let Some(output) = &agent.output {

@@ -20,7 +20,7 @@ const MAX_HANDSHAKES: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts connections and serves each in a task of its own, for as long as it is polled.
-pub async fn serve(agent: Arc<Agent>, listener: Listener) -> Infallible {
+pub async fn serve(agent: Arc<Agent>, mut listener: Listener) -> Infallible {
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
         // The semaphore is never closed; if it were, one handshake more would do no harm.

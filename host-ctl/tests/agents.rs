@@ -16,6 +16,7 @@ use firstlight_host_ctl::agent::connection_pool::{Generation, Key, Limit, MAX_TA
 use firstlight_host_ctl::agent::transport::Address;
 use firstlight_host_ctl::agent::{Agent, Agents, Ask as _, Error, Ping, PoolError, StatusRequest, Unary};
 use firstlight_protocol::agent_config::AgentConfig;
+use firstlight_protocol::boot_spec::Transport;
 use firstlight_protocol::codec::CodecError;
 use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::message::Kind;
@@ -46,15 +47,26 @@ struct Counting {
 }
 
 impl Counting {
-    fn start() -> Counting {
+    async fn start() -> Counting {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("agent");
         let address = Listen::Unix(socket.clone());
-        let config = AgentConfig { boot_id: BootId([1; 4]), token: TOKEN, port: 1024, program_output: None };
+        let config = AgentConfig {
+            boot_id: BootId([1; 4]),
+            token: TOKEN,
+            port: 1024,
+            transport: Transport::Vsock,
+            program_output: None,
+        };
         let agent = GuestAgent::new(config, &address, directory.path().join("events")).unwrap();
         let (books, seen) = watch::channel(Seen::default());
         let hang_up = Arc::new(tokio::sync::Notify::new());
-        tokio::spawn(serve(Arc::new(agent), Listener::bind(&address).unwrap(), books, Arc::clone(&hang_up)));
+        tokio::spawn(serve(
+            Arc::new(agent),
+            Listener::bind(&address).await.unwrap(),
+            books,
+            Arc::clone(&hang_up),
+        ));
         Counting { _directory: directory, socket, seen, hang_up }
     }
 
@@ -81,7 +93,7 @@ impl Counting {
 
 async fn serve(
     agent: Arc<GuestAgent>,
-    listener: Listener,
+    mut listener: Listener,
     books: watch::Sender<Seen>,
     hang_up: Arc<tokio::sync::Notify>,
 ) {
@@ -125,7 +137,7 @@ fn silent(directory: &tempfile::TempDir) -> Address {
 
 #[tokio::test]
 async fn twenty_first_callers_at_once_make_one_handshake() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let mut callers = JoinSet::new();
     for _ in 0..20 {
@@ -138,7 +150,7 @@ async fn twenty_first_callers_at_once_make_one_handshake() {
 
 #[tokio::test]
 async fn a_ttl_of_zero_is_one_handshake_and_one_close_per_use() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(Duration::ZERO);
     let agent = counting.of(&agents, "vm", 1);
     for uses in 1..=5 {
@@ -149,7 +161,7 @@ async fn a_ttl_of_zero_is_one_handshake_and_one_close_per_use() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_when_its_ttl_passes_and_the_next_use_dials() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(Duration::from_millis(50));
     let agent = counting.of(&agents, "vm", 1);
     ping(&agent).await;
@@ -160,7 +172,7 @@ async fn an_idle_connection_is_closed_when_its_ttl_passes_and_the_next_use_dials
 
 #[tokio::test]
 async fn of_one_target_too_many_the_least_recently_used_is_closed() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let all: Vec<Agent> = (0..=MAX_TARGETS).map(|vm| counting.of(&agents, &vm.to_string(), 1)).collect();
     for agent in &all[..MAX_TARGETS] {
@@ -178,7 +190,7 @@ async fn of_one_target_too_many_the_least_recently_used_is_closed() {
 
 #[tokio::test]
 async fn a_connection_that_ended_while_idle_costs_a_handshake_and_no_error() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     ping(&agent).await;
@@ -192,7 +204,7 @@ async fn a_connection_that_ended_while_idle_costs_a_handshake_and_no_error() {
 
 #[tokio::test]
 async fn a_request_that_is_given_up_poisons_its_connection() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     ping(&agent).await;
@@ -225,7 +237,7 @@ impl Unary for Panicking {
 
 #[tokio::test]
 async fn a_panic_inside_a_use_poisons_the_connection_and_strands_nobody() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     ping(&agent).await;
@@ -238,7 +250,7 @@ async fn a_panic_inside_a_use_poisons_the_connection_and_strands_nobody() {
 
 #[tokio::test]
 async fn an_error_of_the_guest_poisons_nothing() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     let place = firstlight_protocol::message::file::Place::new("/no/such/file");
@@ -250,7 +262,7 @@ async fn an_error_of_the_guest_poisons_nothing() {
 
 #[tokio::test]
 async fn a_later_boot_closes_the_connections_to_the_earlier_one() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let first = counting.of(&agents, "vm", 1);
     ping(&first).await;
@@ -263,7 +275,7 @@ async fn a_later_boot_closes_the_connections_to_the_earlier_one() {
 
 #[tokio::test]
 async fn a_first_caller_that_leaves_takes_the_dial_from_nobody() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let agents = agents(TTL);
     let agent = counting.of(&agents, "vm", 1);
     let (first, second) = (agent.clone(), agent.clone());
@@ -295,7 +307,7 @@ async fn when_all_targets_are_in_use_the_next_one_is_told_so_at_its_deadline() {
 
 #[tokio::test]
 async fn closing_leaves_neither_a_connection_nor_a_task() {
-    let counting = Counting::start();
+    let counting = Counting::start().await;
     let metrics = tokio::runtime::Handle::current().metrics();
     let agents = agents(TTL);
     let before = metrics.num_alive_tasks() - 1;

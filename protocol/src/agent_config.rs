@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot_spec::Transport;
 use crate::hex::{BootId, Secret};
 
 /// Environment variable: the number of the inherited descriptor to write [`READY_LINE`] to, once, when the agent
@@ -29,6 +30,9 @@ pub struct AgentConfig {
     pub token: Secret,
     /// The vsock port to listen on.
     pub port: u32,
+    /// Where it listens: on the vsock port, or on the virtio-serial port that stands in for it.
+    #[serde(default, skip_serializing_if = "Transport::is_default")]
+    pub transport: Transport,
     /// The program's output, or `None` when init keeps none (systemd mode).
     #[serde(default)]
     pub program_output: Option<ProgramOutput>,

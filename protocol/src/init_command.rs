@@ -30,6 +30,8 @@ pub enum InitCommand {
         /// The copy's boot.
         boot: BootId,
     },
+    /// Say all events of this boot again: another monitor listens, on a port that does not show it.
+    Repeat,
 }
 
 /// A line was no command.
@@ -45,6 +47,7 @@ impl fmt::Display for InitCommand {
             InitCommand::Stop { grace_ms } => writeln!(f, "STOP grace_ms={grace_ms}"),
             InitCommand::Signal { number } => writeln!(f, "SIGNAL number={number}"),
             InitCommand::Restore { boot } => writeln!(f, "RESTORE boot={boot}"),
+            InitCommand::Repeat => writeln!(f, "REPEAT"),
         }
     }
 }
@@ -57,6 +60,9 @@ impl InitCommand {
     pub fn parse(line: &str) -> Result<InitCommand, UnknownCommand> {
         let error = || UnknownCommand { line: line.chars().take(MAX_LINE).collect() };
         let text = line.strip_suffix('\n').unwrap_or(line);
+        if text == "REPEAT" {
+            return Ok(InitCommand::Repeat);
+        }
         if let Some(grace) = text.strip_prefix("STOP grace_ms=") {
             return Ok(InitCommand::Stop { grace_ms: grace.parse().map_err(|_| error())? });
         }
@@ -82,6 +88,7 @@ mod tests {
             InitCommand::Stop { grace_ms: u32::MAX },
             InitCommand::Signal { number: 1 },
             InitCommand::Signal { number: 64 },
+            InitCommand::Repeat,
             InitCommand::Restore { boot: BootId([0x5f, 0x1c, 0x09, 0xae]) },
         ] {
             let line = command.to_string();

@@ -99,12 +99,14 @@ impl Lab {
         finish(self.command(args).spawn().unwrap())
     }
 
-    /// Starts a VM in the background with `host-ctl run -d --name NAME ARGS`, which returns at Running.
+    /// Starts a VM in the background with `host-ctl run -d --name NAME ARGS`, which returns at Running. What
+    /// `FIRSTLIGHT_TEST_TRANSPORT` says is its `--transport`, so that every test can be run over either road.
     #[track_caller]
     #[must_use]
     pub fn start(&self, name: &str, args: &[&str]) -> Vm<'_> {
-        let all: Vec<&str> = ["run", "-d", "--name", name].into_iter().chain(args.iter().copied()).collect();
-        let _ = self.host_ctl(&all).ok();
+        let transport = std::env::var("FIRSTLIGHT_TEST_TRANSPORT").ok();
+        let road: Vec<&str> = transport.iter().flat_map(|road| ["--transport", road]).collect();
+        let _ = self.host_ctl(&[&["run", "-d", "--name", name][..], &road, args].concat()).ok();
         Vm::new(self, name)
     }
 

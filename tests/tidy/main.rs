@@ -13,15 +13,28 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("firstlight-network", &["firstlight-protocol"]),
     ("firstlight-guest-init", &["firstlight-protocol", "firstlight-network"]),
     ("firstlight-socket", &["firstlight-protocol"]),
+    ("firstlight-multiplex", &[]),
     ("firstlight-tree", &["firstlight-protocol"]),
     (
         "firstlight-guest-agent",
-        &["firstlight-protocol", "firstlight-network", "firstlight-socket", "firstlight-tree"],
+        &[
+            "firstlight-protocol",
+            "firstlight-network",
+            "firstlight-socket",
+            "firstlight-multiplex",
+            "firstlight-tree",
+        ],
     ),
     ("firstlight-initramfs", &["firstlight-protocol"]),
     (
         "firstlight-host-ctl",
-        &["firstlight-protocol", "firstlight-initramfs", "firstlight-socket", "firstlight-tree"],
+        &[
+            "firstlight-protocol",
+            "firstlight-initramfs",
+            "firstlight-socket",
+            "firstlight-multiplex",
+            "firstlight-tree",
+        ],
     ),
 ];
 
@@ -63,6 +76,7 @@ fn no_source_file_outgrows_a_reader() {
     for folder in [
         "protocol",
         "socket",
+        "multiplex",
         "tree",
         "network",
         "guest-init",

@@ -15,6 +15,7 @@
 //! | [`batch`] | batch, probe, stats, health, `inspect --live` |
 //! | [`files`] | files into a VM and out of it, and copies that end too early |
 //! | [`forward`] | connections carried into the guest, out of it, and to whatever listens there |
+//! | [`serial`] | the road over virtio-serial ports: bytes, deaths at either end, no agent |
 //! | [`sessions`] | terminals, readers that stop, die and come back, bulk, a hundred at once |
 //! | [`sync`] | directories made alike, both ways |
 //! | [`pool`] | pools filled, handed out, reset, given up, killed |
@@ -44,6 +45,7 @@ mod pool;
 mod program;
 mod recovery;
 mod sentinels;
+mod serial;
 mod sessions;
 mod snapshots;
 mod stop;

@@ -110,7 +110,8 @@ impl Library {
         let (address, token) = VmDir::open(&vm.dir()).unwrap().agent().unwrap().unwrap();
         let bare = match address.clone() {
             Address::Monitor { backend, .. } => Address::VhostUser(backend),
-            address @ (Address::VhostUser(_) | Address::Kernel(_) | Address::Unix(_)) => address,
+            address
+            @ (Address::VhostUser(_) | Address::Serial(_) | Address::Kernel(_) | Address::Unix(_)) => address,
         };
         Library { runtime, address, bare, token }
     }

@@ -4,7 +4,7 @@
 use firstlight_host_ctl::vm::spec::{Assets, NetworkSpec, RootSpec};
 use firstlight_host_ctl::vm::{VmId, VmSpec};
 use firstlight_protocol::agent_config::AgentConfig;
-use firstlight_protocol::boot_spec::{Program, RootUpper, StageOrder};
+use firstlight_protocol::boot_spec::{Program, RootUpper, StageOrder, Transport};
 use firstlight_protocol::hex::BootId;
 use firstlight_protocol::port;
 
@@ -165,8 +165,13 @@ fn floor_of(context: &Context, scene: Scene) -> std::path::PathBuf {
         volumes: (0..scene.volumes).map(Scene::target).collect(),
         network: true,
     };
-    let config =
-        AgentConfig { boot_id: BootId([0x5a; 4]), token: token(), port: port::AGENT, program_output: None };
+    let config = AgentConfig {
+        boot_id: BootId([0x5a; 4]),
+        token: token(),
+        port: port::AGENT,
+        transport: Transport::Vsock,
+        program_output: None,
+    };
     let config = serde_json::to_string(&config).unwrap_or_else(|error| panic!("{error}"));
     // The floor puts the descriptors in their place when it knows their numbers.
     let config = config.replace("\"program_output\":null}", "");

@@ -3,7 +3,9 @@
 //! Those the initramfs does not carry are taken to be built into the kernel, so a name too many costs nothing here;
 //! loading a driver without a device does, which is why the transports of the machine are asked for.
 
-use firstlight_protocol::boot_spec::{BootSpec, FileSystem, Root, RootSource, RootUpper, VolumeMode};
+use firstlight_protocol::boot_spec::{
+    BootSpec, FileSystem, Root, RootSource, RootUpper, Transport, VolumeMode,
+};
 
 /// The ways virtio devices reach this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +61,10 @@ pub(super) fn chains(spec: &BootSpec, transports: Transports) -> Chains<'_> {
         chains.net = with("virtio_net");
     }
     if spec.agent.is_some() || spec.boot.event_stream {
-        chains.vsock = with("vmw_vsock_virtio_transport");
+        chains.vsock = with(match spec.boot.transport {
+            Transport::Vsock => "vmw_vsock_virtio_transport",
+            Transport::Serial => "virtio_console",
+        });
     }
     chains.extra = spec.boot.modules.iter().map(String::as_str).collect();
     chains

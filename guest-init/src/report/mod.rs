@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            ┌──► console thread ──► serial console, one write(2) a line
-//! emit ─► log┼──► stream thread  ──► host's vsock port 1025 ──► stop and signal commands back
+//! emit ─► log┼──► stream thread  ──► host: vsock, or a port ──► stop and signal commands back
 //!            └──► /run/firstlight/events, at once (tmpfs)
 //! ```
 //!
@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use firstlight_protocol::agent_config::EVENTS_PATH;
-use firstlight_protocol::boot_spec::BootSpec;
+use firstlight_protocol::boot_spec::{BootSpec, Transport};
 use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::Event;
 use nix::errno::Errno;
@@ -58,6 +58,8 @@ struct Shared {
     /// Raised for the stream's thread, which waits in `poll(2)`.
     stream_wake: Flag,
     commands: Commands,
+    /// Where the host listens.
+    transport: Transport,
     /// The sinks' threads while they yield to the boot; `None` when it is over.
     yielding: Mutex<Option<Vec<Pid>>>,
 }
@@ -82,6 +84,7 @@ impl Reporter {
             changed: Condvar::new(),
             stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
             commands: Commands::new(wake),
+            transport: spec.boot.transport,
             yielding: Mutex::new(Some(Vec::new())),
         });
         lock(&shared.log).append_at(since, Event::InitStart);
@@ -107,6 +110,7 @@ impl Reporter {
             changed: Condvar::new(),
             stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
             commands: Commands::new(wake),
+            transport: spec.boot.transport,
             // There is no boot left to go before its sinks.
             yielding: Mutex::new(None),
         })))
@@ -178,7 +182,7 @@ impl Reporter {
         self.0.commands.take()
     }
 
-    /// Opens the event stream: to be called once, when vsock can be used.
+    /// Opens the event stream: to be called once, when there is a driver for it.
     ///
     /// # Errors
     /// Those of starting a thread. The boot goes on without the stream; the serial console has every sentinel.

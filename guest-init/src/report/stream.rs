@@ -1,19 +1,25 @@
 //! The event stream's thread: dials the host, sends the log from its first byte, reads commands back.
 //!
-//! The stream is guest-initiated, so a host that restarts just listens again and hears the whole boot.
+//! The stream is guest-initiated, so a host that restarts just listens again and hears the whole boot. Over a virtio-serial
+//! port opening it stands for dialling, and its hang-up for a broken connection; because the guest can miss that one, a host
+//! that begins there asks for everything again.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use firstlight_protocol::boot_spec::Transport;
 use firstlight_protocol::init_command::InitCommand;
-use firstlight_protocol::port;
+use firstlight_protocol::port::{self, serial};
+use nix::dir::Dir;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, VsockAddr, connect, getsockopt, recv, send, setsockopt,
-    socket, sockopt,
+    AddressFamily, SockFlag, SockType, VsockAddr, connect, getsockopt, setsockopt, socket, sockopt,
 };
+use nix::sys::stat::Mode;
+use nix::unistd::{read, write};
 
 use super::Shared;
 use super::commands::Lines;
@@ -103,6 +109,22 @@ fn pause(shared: &Shared, plugs: Option<&Uevents>, duration: Duration) {
 }
 
 fn dial(shared: &Shared) -> nix::Result<OwnedFd> {
+    match shared.transport {
+        Transport::Vsock => dial_vsock(shared),
+        Transport::Serial => open_port(),
+    }
+}
+
+fn open_port() -> nix::Result<OwnedFd> {
+    let ports = Dir::open(serial::PORTS, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut names =
+        ports.into_iter().flatten().filter_map(|entry| Some(entry.file_name().to_str().ok()?.to_owned()));
+    let name = names.find(|name| serial::is_port(name, serial::EVENTS)).ok_or(Errno::ENOENT)?;
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    open(format!("/dev/{name}").as_str(), flags, Mode::empty())
+}
+
+fn dial_vsock(shared: &Shared) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let connection = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
     match connect(connection.as_raw_fd(), &VsockAddr::new(port::HOST_CID, port::EVENTS)) {
@@ -144,7 +166,8 @@ fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
         }
         let mut blocked = false;
         if !chunk.is_empty() {
-            match send(connection.as_raw_fd(), &chunk, MsgFlags::MSG_NOSIGNAL) {
+            // This program ignores SIGPIPE.
+            match write(&connection, &chunk) {
                 Ok(count) => {
                     sent.bytes += count;
                     continue;
@@ -157,7 +180,7 @@ fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
         let mut fds = [PollFd::new(connection.as_fd(), room), readable(shared.as_fd())];
         poll(&mut fds, None)?;
         let readable = fds[0].revents().is_none_or(|events| events.intersects(!PollFlags::POLLOUT));
-        if readable && !receive(shared, &connection, &mut lines)? {
+        if readable && !receive(shared, &connection, &mut lines, &mut sent)? {
             return Ok(End::Broken);
         }
     }
@@ -180,27 +203,28 @@ fn next_chunk(shared: &Shared, sent: &mut Sent) -> (Vec<u8>, bool) {
 }
 
 /// Takes what the host sent; `false` when it closed the connection or sent what no host would.
-fn receive(shared: &Shared, connection: &OwnedFd, lines: &mut Lines) -> nix::Result<bool> {
+fn receive(shared: &Shared, connection: &OwnedFd, lines: &mut Lines, sent: &mut Sent) -> nix::Result<bool> {
     let mut bytes = [0; 256];
-    match recv(connection.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+    match read(connection, &mut bytes) {
         Ok(0) => Ok(false),
         Ok(count) => {
             let received = bytes.get(..count).unwrap_or_default();
-            Ok(lines.push(received, |command| obey(shared, command)).is_ok())
+            Ok(lines.push(received, |command| obey(shared, sent, command)).is_ok())
         }
         Err(Errno::EAGAIN) => Ok(true),
         Err(errno) => Err(errno),
     }
 }
 
-/// A restore concerns nothing but the log, and is done here, so that it is done in a teardown too.
-fn obey(shared: &Shared, command: InitCommand) {
+/// What concerns nothing but the log is done here, so that it is done in a teardown too.
+fn obey(shared: &Shared, sent: &mut Sent, command: InitCommand) {
     match command {
         InitCommand::Restore { boot } => {
             if lock(&shared.log).become_copy(boot) {
                 shared.wake();
             }
         }
+        InitCommand::Repeat => *sent = Sent::default(),
         InitCommand::Stop { .. } | InitCommand::Signal { .. } => shared.commands.push(command),
     }
 }

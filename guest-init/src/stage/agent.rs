@@ -115,6 +115,7 @@ pub(crate) fn prepare(
         boot_id: spec.boot_id,
         token: agent.token.clone(),
         port: agent.port,
+        transport: spec.boot.transport,
         program_output: Some(ProgramOutput { stdout: descriptors(&stdout), stderr: descriptors(&stderr) }),
     };
     let text = serde_json::to_string(&config).map_err(|error| AgentError::Config(error.to_string()))?;

@@ -86,6 +86,7 @@ pub(crate) fn leave_settings(spec: &BootSpec, document: &[u8]) -> Result<(), Cal
         boot_id: spec.boot_id,
         token: agent.token.clone(),
         port: agent.port,
+        transport: spec.boot.transport,
         program_output: None,
     };
     // Nothing in it can fail to be JSON.

@@ -346,7 +346,7 @@ impl Supervisor {
                 InitCommand::Stop { grace_ms } => self.request_stop(Some(grace_ms)),
                 InitCommand::Signal { number } => self.signal_program(number.into()),
                 // The event stream has done it.
-                InitCommand::Restore { .. } => {}
+                InitCommand::Restore { .. } | InitCommand::Repeat => {}
             }
         }
     }

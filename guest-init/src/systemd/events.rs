@@ -126,8 +126,8 @@ impl Carrier {
                 self.force_at = Some(self.force_at.map_or(force_at, |earlier| earlier.min(force_at)));
             }
             InitCommand::Signal { number } => send(number.into()),
-            // Never said: a guest with systemd cannot be saved yet.
-            InitCommand::Restore { .. } => {}
+            // The event stream repeats by itself, and a restore is never said: a guest with systemd cannot be saved yet.
+            InitCommand::Restore { .. } | InitCommand::Repeat => {}
         }
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use firstlight_initramfs::{BuiltinRoot, Shared, Signatures, vm_segment};
-use firstlight_protocol::boot_spec::{BootSpec, FileSystem, VolumeMode};
+use firstlight_protocol::boot_spec::{BootSpec, FileSystem, Transport, VolumeMode};
 
 use super::cache::{self, CacheError, Fingerprint};
 use super::kernel;
@@ -34,7 +34,11 @@ pub enum InitramfsError {
 /// The kernel modules a VM needs, by name; the initramfs carries all they depend on too.
 #[must_use]
 pub fn modules(vm: &VmSpec) -> Vec<&str> {
-    let mut modules = vec![bus_module(vm.machine), "vmw_vsock_virtio_transport"];
+    let road = match vm.boot.transport {
+        Transport::Vsock => "vmw_vsock_virtio_transport",
+        Transport::Serial => "virtio_console",
+    };
+    let mut modules = vec![bus_module(vm.machine), road];
     if needs_overlay(vm) {
         modules.push("overlay");
     }
@@ -171,6 +175,9 @@ mod tests {
         let mut vm = spec("web");
         vm.network = NetworkSpec::None;
         assert_eq!(modules(&vm), ["virtio_mmio", "vmw_vsock_virtio_transport"]);
+        vm.boot.transport = Transport::Serial;
+        assert_eq!(modules(&vm), ["virtio_console", "virtio_mmio"]);
+        vm.boot.transport = Transport::Vsock;
         vm.machine = Machine::Q35;
         vm.root = RootSpec::Image { path: "/r".into(), file_system: FileSystem::Squashfs };
         vm.network = NetworkSpec::User;

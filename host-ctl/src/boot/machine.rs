@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use firstlight_protocol::boot_spec::{FileSystem, VolumeMode};
+use firstlight_protocol::boot_spec::{FileSystem, Transport, VolumeMode};
 use firstlight_protocol::headers;
 use firstlight_protocol::units::CREDENTIAL;
 
@@ -58,10 +58,10 @@ pub fn machine(vm: &VmSpec, kernel: &Path, secrets: &Secrets, host: &Host) -> Re
         credentials: vm.baked.iter().map(|_| (CREDENTIAL.to_owned(), BOOT_SPEC.into())).collect(),
         disks: disks(vm),
         network: network(&vm.network),
-        vsock: if host.kernel_vsock {
-            VsockConfig::Kernel { cid: secrets.cid }
-        } else {
-            VsockConfig::Backend
+        vsock: match vm.boot.transport {
+            Transport::Serial => VsockConfig::Serial,
+            Transport::Vsock if host.kernel_vsock => VsockConfig::Kernel { cid: secrets.cid },
+            Transport::Vsock => VsockConfig::Backend,
         },
     })
 }

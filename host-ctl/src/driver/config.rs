@@ -36,7 +36,7 @@ pub struct MachineConfig {
     pub disks: Vec<DiskConfig>,
     /// The network interface.
     pub network: Option<NetworkConfig>,
-    /// What gives the guest its vsock.
+    /// What gives the guest its vsock, or stands in for it.
     pub vsock: VsockConfig,
 }
 
@@ -106,7 +106,15 @@ pub enum VsockConfig {
     },
     /// A vhost-user backend that listens on [`VHOST_SOCKET`].
     Backend,
+    /// Nothing. It has two virtio-serial ports instead, behind [`AGENT_PORT_SOCKET`] and [`EVENTS_PORT_SOCKET`].
+    Serial,
 }
+
+/// Where the VMM listens for who is at the host's end of the agent's port: one at a time.
+pub const AGENT_PORT_SOCKET: &str = "boot/agent-port.sock";
+
+/// The same for the port of init's event stream.
+pub const EVENTS_PORT_SOCKET: &str = "boot/events-port.sock";
 
 /// Where the vhost-user vsock backend listens for the VMM.
 pub const VHOST_SOCKET: &str = "boot/vhost.sock";

@@ -1,14 +1,14 @@
 //! Init's event stream: the guest dials the host, says every sentinel of its boot, and hears commands.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firstlight_protocol::hex::BootId;
 use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::port;
 use firstlight_protocol::sentinel::{MacKey, Piece, Scanner, Sentinel};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
@@ -26,6 +26,9 @@ const MAX_STREAMS: usize = 16;
 
 /// How long a stream may take to its first authentic sentinel. Init says one at once.
 const PROOF_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a port is left alone between two streams, so that the guest sees the first one's end.
+const PORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Commands that may wait for one stream.
 const COMMANDS: usize = 16;
@@ -53,6 +56,8 @@ pub(super) enum Listener {
         /// The guest's context id.
         cid: u32,
     },
+    /// The VMM's socket for a virtio-serial port, to which we connect: nobody dials there, and one of us is all it takes.
+    Port(PathBuf),
 }
 
 impl Listener {
@@ -79,6 +84,21 @@ impl Listener {
                 let (stream, peer) = listener.accept().await?;
                 Ok((peer.cid() == *cid).then(|| Box::new(stream) as Stream))
             }
+            Listener::Port(path) => {
+                sleep_until(Instant::now() + PORT_PAUSE).await;
+                let mut stream = UnixStream::connect(path).await?;
+                // Init may have missed that its last host has gone. What that one left unfinished ends here.
+                stream.write_all(format!("\n{}", InitCommand::Repeat).as_bytes()).await?;
+                Ok(Some(Box::new(stream)))
+            }
+        }
+    }
+
+    /// Most streams at a time.
+    fn places(&self) -> usize {
+        match self {
+            Listener::Unix(_) | Listener::Kernel { .. } => MAX_STREAMS,
+            Listener::Port(_) => 1,
         }
     }
 }
@@ -95,7 +115,7 @@ pub(super) async fn listen(
     let mut next_id = 0;
     loop {
         tokio::select! {
-            accepted = listener.accept(), if streams.len() < MAX_STREAMS => {
+            accepted = listener.accept(), if streams.len() < listener.places() => {
                 if let Ok(Some(stream)) = accepted {
                     road.open();
                     streams.spawn(hear(stream, next_id, identity.clone(), inputs.clone()));
@@ -158,12 +178,10 @@ pub(super) fn authentic(scanner: &mut Scanner, bytes: &[u8], boot: BootId) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use firstlight_protocol::hex::Secret;
-    use firstlight_protocol::sentinel::Event;
-    use tokio::net::UnixStream;
-
     use super::super::closing::Close;
     use super::*;
+    use firstlight_protocol::hex::Secret;
+    use firstlight_protocol::sentinel::Event;
 
     const BOOT: BootId = BootId([1; 4]);
 

@@ -27,6 +27,7 @@ mod input;
 mod ledger;
 mod life;
 mod owner;
+mod port;
 mod program_output;
 mod restore;
 mod road;

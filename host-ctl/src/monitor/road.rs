@@ -28,7 +28,7 @@ impl Road {
     pub(super) fn replug(&self, vsock: VsockConfig) {
         self.0.send_replace(match vsock {
             VsockConfig::Backend => false,
-            VsockConfig::Kernel { .. } => true,
+            VsockConfig::Kernel { .. } | VsockConfig::Serial => true,
         });
     }
 

@@ -22,7 +22,7 @@ use super::{restore, save};
 use crate::agent::transport::Address;
 use crate::backoff::{Attempt, jitter, retry};
 use crate::boot::{self, Host, Secrets, tsc};
-use crate::driver::config::{SERIAL_FIFO, VHOST_SOCKET, VSOCK_SOCKET, VsockConfig};
+use crate::driver::config::{EVENTS_PORT_SOCKET, SERIAL_FIFO, VHOST_SOCKET, VSOCK_SOCKET, VsockConfig};
 use crate::driver::process::{SpawnError, last_words, spawn};
 use crate::driver::qemu::qmp::{Qmp, QmpError, RunState};
 use crate::driver::qemu::vsock::plug;
@@ -164,6 +164,7 @@ pub(super) async fn adopt(
     let listener = match &boot.vsock {
         Some(Address::Kernel(cid)) => listener(VsockConfig::Kernel { cid: *cid })?,
         Some(Address::VhostUser(_) | Address::Monitor { .. }) => listener(VsockConfig::Backend)?,
+        Some(Address::Serial(_)) => listener(VsockConfig::Serial)?,
         Some(Address::Unix(_)) | None => None,
     };
     let dialer = boot.vsock.as_ref().map_or(Ok(None), dialer)?;
@@ -257,13 +258,14 @@ pub(super) fn listener(vsock: VsockConfig) -> Result<Option<Listener>, MonitorEr
         }
         VsockConfig::Kernel { cid } => Listener::kernel(cid)
             .map_err(MonitorError::io("listen on the vsock port of", Path::new("/dev/vsock"))),
+        VsockConfig::Serial => Ok(Some(Listener::Port(EVENTS_PORT_SOCKET.into()))),
     }
 }
 
 /// The monitor's own door to the guest. The kernel's vsock needs none.
 pub(super) fn dialer(vsock: &Address) -> Result<Option<UnixListener>, MonitorError> {
     match vsock {
-        Address::VhostUser(_) | Address::Monitor { .. } => {
+        Address::VhostUser(_) | Address::Monitor { .. } | Address::Serial(_) => {
             let path = Path::new(name::DIALER_SOCKET);
             let bound = files::remove(path).and_then(|()| UnixListener::bind(path));
             bound.map(Some).map_err(MonitorError::io("listen on", path))
@@ -276,6 +278,7 @@ pub(super) fn address(vsock: VsockConfig) -> Address {
     match vsock {
         VsockConfig::Backend => Address::VhostUser(VSOCK_SOCKET.into()),
         VsockConfig::Kernel { cid } => Address::Kernel(cid),
+        VsockConfig::Serial => Address::Serial(name::DIALER_SOCKET.into()),
     }
 }
 
@@ -286,7 +289,7 @@ pub(super) async fn start_processes(
 ) -> Result<(Process, Option<Process>, Qmp), MonitorError> {
     let backend = match machine.vsock {
         VsockConfig::Backend => Some(start_backend(vm, ledger).await?),
-        VsockConfig::Kernel { .. } => None,
+        VsockConfig::Kernel { .. } | VsockConfig::Serial => None,
     };
     let mut vmm = Process::start(Qemu.command(machine), VMM_LOG, |process| {
         ledger.require(Entry::VmmStarted { process, vsock: Some(address(machine.vsock)) })

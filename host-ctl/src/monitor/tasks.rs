@@ -15,6 +15,7 @@ use super::console_output::ConsoleOutput;
 use super::error::MonitorError;
 use super::events::{self, Identity};
 use super::input::{Input, QUEUE};
+use super::port;
 use super::program_output;
 use super::restore;
 use super::road::Road;
@@ -22,7 +23,8 @@ use super::save::Job;
 use super::serial::{self, Said, Serial};
 use super::start::{Process, Running, open_console};
 use super::vmm::{self, VmmCommand};
-use crate::agent::transport::{Address, dialer};
+use crate::agent::transport::Address;
+use crate::agent::transport::dialer::{self, Backend};
 use crate::driver::config::{VSOCK_SOCKET, VsockConfig};
 use crate::log::{LogError, OutputLog};
 use crate::snapshot::Obstacle;
@@ -82,6 +84,8 @@ impl Tasks {
         if let (true, Some(address)) = (replugged, &vsock) {
             road.replug(vsock_of(address));
         }
+        let mut set = JoinSet::new();
+        let is_serial = vsock.as_ref().is_some_and(|address| vsock_of(address) == VsockConfig::Serial);
         let agent = vsock.zip(boot.agent.clone());
         let agent = agent.map(|(address, agent)| Agent { address, token: agent.token, road: road.clone() });
         let (inputs, receiver) = mpsc::channel(QUEUE);
@@ -95,11 +99,17 @@ impl Tasks {
         let mut serial = Serial::open(Path::new(name::SERIAL_LOG), spec.logs, identity.clone(), console)?;
         let said = recover.map(|rotations| serial.recover(rotations)).transpose()?.unwrap_or_default();
         let process = vmm.handle.end().map_err(MonitorError::io("wait for", Path::new("the VMM")))?;
-        let mut set = JoinSet::new();
         set.spawn(vmm::watch(process, qmp, commands, inputs.clone()));
         set.spawn(serial::run(serial, open_console()?, inputs.clone(), closing.clone()));
         if let Some(dialer) = dialer {
-            set.spawn(connect_clients(dialer, road.clone(), closing.clone()));
+            let backend = if is_serial {
+                let (requests, asked) = mpsc::channel(port::REQUESTS);
+                set.spawn(port::keep(asked, closing.clone()));
+                Backend::Serial(requests)
+            } else {
+                Backend::VhostUser(VSOCK_SOCKET.into())
+            };
+            set.spawn(connect_clients(dialer, backend, road.clone(), closing.clone()));
         }
         if let Some(listener) = listener {
             set.spawn(events::listen(listener, identity.clone(), road, inputs.clone(), closing));
@@ -211,18 +221,19 @@ impl Tasks {
 pub(super) fn vsock_of(address: &Address) -> VsockConfig {
     match address {
         Address::Kernel(cid) => VsockConfig::Kernel { cid: *cid },
+        Address::Serial(_) => VsockConfig::Serial,
         Address::VhostUser(_) | Address::Monitor { .. } | Address::Unix(_) => VsockConfig::Backend,
     }
 }
 
 /// Connects clients to the guest until `closing`.
-async fn connect_clients(dialer: UnixListener, road: Road, mut closing: Closing) {
+async fn connect_clients(dialer: UnixListener, backend: Backend, road: Road, mut closing: Closing) {
     let ready = || {
         let road = road.clone();
         async move { road.travel().await }
     };
     tokio::select! {
-        () = dialer::serve(dialer, VSOCK_SOCKET.into(), ready) => {}
+        () = dialer::serve(dialer, backend, ready) => {}
         () = closing.told() => {}
     }
 }

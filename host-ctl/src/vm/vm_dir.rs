@@ -193,6 +193,7 @@ impl VmDir {
             Address::Monitor { dialer, backend } => {
                 Address::Monitor { dialer: self.path.join(dialer), backend: self.path.join(backend) }
             }
+            Address::Serial(path) => Address::Serial(self.path.join(path)),
             Address::Unix(path) => Address::Unix(self.path.join(path)),
             Address::Kernel(cid) => Address::Kernel(cid),
         }

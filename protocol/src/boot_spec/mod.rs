@@ -133,6 +133,9 @@ pub struct BootOptions {
     pub event_stream: bool,
     /// Kernel modules to load besides those the boot needs, by name.
     pub modules: Vec<String>,
+    /// The road between host and guest.
+    #[serde(skip_serializing_if = "Transport::is_default")]
+    pub transport: Transport,
 }
 
 impl Default for BootOptions {
@@ -143,7 +146,27 @@ impl Default for BootOptions {
             device_timeout_ms: 5_000,
             event_stream: true,
             modules: Vec::new(),
+            transport: Transport::default(),
         }
+    }
+}
+
+/// The road between host and guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// vsock, with a connection for everything.
+    #[default]
+    Vsock,
+    /// Two ports of a virtio-serial device, see [`crate::port::serial`].
+    Serial,
+}
+
+impl Transport {
+    /// Whether it goes without saying: documents that do not say it are understood by older builds too.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Transport::default()
     }
 }
 

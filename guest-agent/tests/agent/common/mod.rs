@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use firstlight_guest_agent::sys as agent_sys;
 use firstlight_protocol::agent_config::{AgentConfig, CONFIG_FD_ENV, READY_FD_ENV};
+use firstlight_protocol::boot_spec::Transport;
 use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::message::file::Place;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -149,6 +150,7 @@ fn spawn(directory: &TempDir, output: Option<&ProgramPipes>) -> (Child, String) 
         boot_id: BOOT,
         token: TOKEN,
         port: 1024,
+        transport: Transport::Vsock,
         program_output: output.map(ProgramPipes::descriptors),
     };
     let mut file = tempfile::tempfile().unwrap();

@@ -10,13 +10,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use firstlight_multiplex::Request;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Duration, sleep, timeout};
 
 use super::vhost_user;
@@ -58,9 +59,36 @@ pub(super) async fn connect(path: &Path, port: u32) -> io::Result<UnixStream> {
     }
 }
 
+/// What has the connections that clients ask for.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// A vhost-user vsock backend, by its unix socket.
+    VhostUser(PathBuf),
+    /// The multiplexer on the agent's virtio-serial port.
+    Serial(mpsc::Sender<Request>),
+}
+
+impl Backend {
+    async fn connect(&self, port: u32) -> io::Result<UnixStream> {
+        match self {
+            Backend::VhostUser(path) => vhost_user::connect(path, port).await,
+            Backend::Serial(_) if port != firstlight_protocol::port::AGENT => Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "the serial road leads to the agent alone",
+            )),
+            Backend::Serial(requests) => {
+                let gone = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
+                let (request, connected) = oneshot::channel();
+                requests.send(request).await.map_err(|_| io::ErrorKind::ConnectionAborted)?;
+                UnixStream::from_std(connected.await.map_err(gone)?)
+            }
+        }
+    }
+}
+
 /// Connects clients to the guest behind `backend`, for as long as it is polled. The backend is asked when what `ready` gives
 /// says so.
-pub async fn serve<R>(listener: UnixListener, backend: PathBuf, ready: impl Fn() -> R)
+pub async fn serve<R>(listener: UnixListener, backend: Backend, ready: impl Fn() -> R)
 where
     R: Future<Output = ()> + Send + 'static,
 {
@@ -81,10 +109,14 @@ where
     }
 }
 
-async fn answer(mut client: UnixStream, backend: &Path, ready: impl Future<Output = ()>) -> io::Result<()> {
+async fn answer(
+    mut client: UnixStream,
+    backend: &Backend,
+    ready: impl Future<Output = ()>,
+) -> io::Result<()> {
     let port = timeout(QUESTION_DEADLINE, question(&mut client)).await??;
     ready.await;
-    match vhost_user::connect(backend, port).await {
+    match backend.connect(port).await {
         Ok(guest) => {
             client.async_io(Interest::WRITABLE, || pass(&client, &guest)).await?;
             Ok(())
@@ -164,7 +196,7 @@ mod tests {
                     }
                 }
             };
-            let monitor = tokio::spawn(serve(listener, path, is_ready));
+            let monitor = tokio::spawn(serve(listener, Backend::VhostUser(path), is_ready));
             Lab { directory, backend, ready, waiting, monitor }
         }
 

@@ -31,6 +31,8 @@ pub enum Address {
         /// The backend's.
         backend: PathBuf,
     },
+    /// The VM's monitor, which has the other end of the guest's virtio-serial ports: [`dialer`]'s socket.
+    Serial(PathBuf),
     /// The kernel's vsock, by the guest's context id (`vsock(7)`).
     Kernel(u32),
     /// A plain unix socket in the place of the port, for tests without a VM.
@@ -40,7 +42,10 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Address::VhostUser(path) | Address::Monitor { backend: path, .. } | Address::Unix(path) => {
+            Address::VhostUser(path)
+            | Address::Monitor { backend: path, .. }
+            | Address::Serial(path)
+            | Address::Unix(path) => {
                 write!(f, "{}", path.display())
             }
             Address::Kernel(cid) => write!(f, "vsock context id {cid}"),
@@ -96,7 +101,7 @@ const EMPTY_REFUSALS: u32 = 3;
 /// [`Error::Unreachable`] when nothing listens there, [`Error::Timeout`] at the deadline.
 pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<Stream, Error> {
     let mut refusals = match address {
-        Address::VhostUser(_) | Address::Monitor { .. } => EMPTY_REFUSALS,
+        Address::VhostUser(_) | Address::Monitor { .. } | Address::Serial(_) => EMPTY_REFUSALS,
         Address::Kernel(_) | Address::Unix(_) => 0,
     };
     loop {
@@ -125,6 +130,7 @@ async fn dial(address: &Address, port: u32) -> io::Result<Stream> {
             }
             connected => Ok(Box::new(connected?)),
         },
+        Address::Serial(dialer) => Ok(Box::new(dialer::connect(dialer, port).await?)),
         Address::Kernel(cid) => Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, port)).await?)),
         Address::Unix(path) => Ok(Box::new(UnixStream::connect(&ShortPath::of(path)?).await?)),
     }

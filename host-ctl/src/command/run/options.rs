@@ -86,6 +86,10 @@ pub(crate) struct VmOptions {
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     pub(super) accel: Accel,
 
+    /// The road to the guest
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
+    pub(super) transport: Transport,
+
     /// Whether init stays PID 1 [default: systemd where the command is an init such as /sbin/init, else exec]
     #[arg(long, value_enum)]
     pub(super) mode: Option<Mode>,
@@ -127,6 +131,16 @@ pub(super) enum Accel {
     Kvm,
     /// QEMU's emulation
     Tcg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Transport {
+    /// vsock, until something needs the other
+    Auto,
+    /// The kernel's vsock, or a backend where it has none
+    Vsock,
+    /// Virtio-serial ports: no backend, no shared memory
+    Serial,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

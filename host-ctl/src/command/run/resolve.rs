@@ -12,7 +12,7 @@ use firstlight_host_ctl::vm::{Draft, Store, VmId, VmSpec};
 use firstlight_protocol::boot_spec::{self, Dns, Mac, Program, StageOrder};
 use nix::net::if_::if_nametoindex;
 
-use super::options::{Accel, Machine, Mode, Stages, VmOptions};
+use super::options::{Accel, Machine, Mode, Stages, Transport, VmOptions};
 use crate::cli::value::environment;
 use crate::cli::value::network::Net;
 use crate::cli::value::volume::Volume;
@@ -65,6 +65,7 @@ pub(crate) fn spec(
     spec.network = network(&options.net, id)?;
     spec.hostname = hostname(&name);
     spec.boot.stages = stages(options.stages);
+    spec.boot.transport = transport(options.transport);
     spec.skip_guest_agent = options.skip_guest_agent;
     spec.labels = labels.collect();
     spec.logs = LogLimits { max_size: options.log_max_size, max_files: options.log_max_files };
@@ -126,6 +127,7 @@ fn refuse_for_baked(options: &VmOptions) -> Result<(), Failure> {
         ("--volume", !options.volume.is_empty()),
         ("--env", !options.env.is_empty() || !options.env_file.is_empty()),
         ("--skip-guest-agent", options.skip_guest_agent),
+        ("--transport serial", options.transport == Transport::Serial),
     ];
     if options.rootfs.is_none() {
         return Err(Failure::usage("--mode baked needs --rootfs with an image")
@@ -235,6 +237,13 @@ fn accel(accel: Accel) -> spec::Accel {
         Accel::Auto => spec::Accel::Auto,
         Accel::Kvm => spec::Accel::Kvm,
         Accel::Tcg => spec::Accel::Tcg,
+    }
+}
+
+fn transport(transport: Transport) -> boot_spec::Transport {
+    match transport {
+        Transport::Auto | Transport::Vsock => boot_spec::Transport::Vsock,
+        Transport::Serial => boot_spec::Transport::Serial,
     }
 }
 

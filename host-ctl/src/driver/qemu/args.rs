@@ -7,10 +7,11 @@ use super::QMP_SOCKET;
 use super::vsock::{CHARDEV, DEVICE, PORT};
 use crate::driver::accel::Accelerator;
 use crate::driver::config::{
-    DiskConfig, DiskFormat, MachineConfig, NetworkBackend, NetworkConfig, Origin, SERIAL_FIFO, VHOST_SOCKET,
-    VsockConfig,
+    AGENT_PORT_SOCKET, DiskConfig, DiskFormat, EVENTS_PORT_SOCKET, MachineConfig, NetworkBackend,
+    NetworkConfig, Origin, SERIAL_FIFO, VHOST_SOCKET, VsockConfig,
 };
 use crate::vm::spec::Machine;
+use firstlight_protocol::port::serial;
 
 /// The arguments that make QEMU run `machine`.
 pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
@@ -46,7 +47,10 @@ pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
     if let Some(network) = &machine.network {
         args.network(network);
     }
-    args.vsock(machine.vsock, &machine.origin);
+    match machine.vsock {
+        VsockConfig::Serial => args.serial_ports(),
+        VsockConfig::Kernel { .. } | VsockConfig::Backend => args.vsock(machine.vsock, &machine.origin),
+    }
     args.list
 }
 
@@ -150,6 +154,21 @@ impl Args {
                 self.option("-chardev", format!("socket,id={CHARDEV},path={VHOST_SOCKET}"));
                 self.virtio("vhost-user-vsock", &format!(",chardev={CHARDEV}{plug}"));
             }
+            (_, VsockConfig::Serial) => {}
+        }
+    }
+
+    /// What stands in for a vsock: QEMU has all of its state, so it can be saved where it is.
+    fn serial_ports(&mut self) {
+        self.virtio("virtio-serial", ",max_ports=3");
+        for (name, number, socket) in
+            [("agent", serial::AGENT, AGENT_PORT_SOCKET), ("events", serial::EVENTS, EVENTS_PORT_SOCKET)]
+        {
+            self.option("-chardev", format!("socket,id={name},path={socket},server=on,wait=off"));
+            self.option(
+                "-device",
+                format!("virtserialport,chardev={name},nr={number},name=firstlight.{name}"),
+            );
         }
     }
 }
@@ -160,7 +179,7 @@ fn args_memory(args: &mut Args, machine: &MachineConfig, kind: &str) {
     let size = machine.memory_mib;
     let memory = match (&machine.origin, machine.vsock, machine.machine) {
         (Origin::Memory { ram }, _, _) => format!("memory-backend-file,mem-path={}", ram.display()),
-        (Origin::Kernel, VsockConfig::Kernel { .. }, Machine::Microvm) => {
+        (Origin::Kernel, VsockConfig::Kernel { .. } | VsockConfig::Serial, Machine::Microvm) => {
             args.option("-machine", kind);
             return;
         }
@@ -248,6 +267,17 @@ mod tests {
         let devices = values(&machine, "-device");
         assert!(devices.iter().any(|device| device.starts_with("pcie-root-port,")), "{devices:?}");
         assert!(!devices.iter().any(|device| device.contains("vsock-pci")), "{devices:?}");
+    }
+
+    #[test]
+    fn the_ports_in_the_place_of_a_vsock_are_there_from_the_first() {
+        for origin in [Origin::Kernel, Origin::Memory { ram: "restore/ram".into() }] {
+            let machine = MachineConfig { vsock: VsockConfig::Serial, origin, ..machine() };
+            let devices = values(&machine, "-device");
+            let ports: Vec<&String> = devices.iter().filter(|device| device.contains("nr=")).collect();
+            assert_eq!(ports.len(), 2, "{devices:?}");
+            assert!(!devices.iter().any(|device| device.contains("vsock")), "{devices:?}");
+        }
     }
 
     #[test]

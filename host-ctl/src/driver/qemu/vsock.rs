@@ -59,6 +59,8 @@ pub async fn plug(qmp: &mut Qmp, vsock: VsockConfig) -> Result<(), QmpError> {
         return Ok(());
     }
     let device = match vsock {
+        // It has ports instead, which nobody takes away.
+        VsockConfig::Serial => return Ok(()),
         VsockConfig::Kernel { cid } => json!({ "driver": "vhost-vsock-pci", "guest-cid": cid }),
         VsockConfig::Backend => {
             connect_backend(qmp).await?;

@@ -1,0 +1,82 @@
+//! The road to the host over a virtio-serial port: many connections over the one port, through `multiplex`.
+
+mod port;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use firstlight_multiplex::{MAX_CONNECTIONS, serve};
+use firstlight_protocol::port::serial;
+use nix::errno::Errno;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+pub use port::Port;
+
+use crate::journal;
+
+/// How long the port may take to appear. Its driver is loaded before the agent starts, and learns of its ports
+/// in milliseconds.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The first pause before the file is looked for again, and the longest; it doubles between the two.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that come in over a port, each as a socket.
+#[derive(Debug)]
+pub struct Road(mpsc::Receiver<std::os::unix::net::UnixStream>);
+
+impl Road {
+    /// Opens the port and takes connections from then on.
+    ///
+    /// # Errors
+    /// As `open(2)`: `ENOENT` when the machine has no such port, `EBUSY` when another process has it.
+    pub async fn open(number: u32) -> io::Result<Road> {
+        let port = open(number).await?;
+        let (sender, connections) = mpsc::channel(MAX_CONNECTIONS);
+        tokio::spawn(async move {
+            match serve(port, sender).await {
+                Ok(never) => match never {},
+                // Nobody reaches this agent any more; init's own road may still.
+                Err(error) => journal::say(&format!("the road over the serial port: {error}")),
+            }
+        });
+        Ok(Road(connections))
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// `ECONNABORTED` when the port is gone, and then never anything else.
+    pub async fn accept(&mut self) -> io::Result<OwnedFd> {
+        let socket = self.0.recv().await;
+        socket.map(OwnedFd::from).ok_or_else(|| Errno::ECONNABORTED.into())
+    }
+}
+
+async fn open(number: u32) -> io::Result<Port> {
+    let deadline = Instant::now() + OPEN_DEADLINE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match find(number).and_then(|device| Port::open(&device)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
+                sleep(pause).await;
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn find(number: u32) -> io::Result<PathBuf> {
+    for port in std::fs::read_dir(serial::PORTS)? {
+        let name = port?.file_name();
+        if name.to_str().is_some_and(|name| serial::is_port(name, number)) {
+            return Ok(PathBuf::from("/dev").join(name));
+        }
+    }
+    Err(Errno::ENOENT.into())
+}

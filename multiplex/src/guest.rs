@@ -1,0 +1,59 @@
+//! The guest's side: it takes what connections the host opens.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::os::unix::net::UnixStream as Socket;
+
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
+
+use crate::greeting::{Finder, Generation, Side, announce, answer, hear};
+use crate::{Buffered, Line, buffered, config, hung_up, pump};
+
+/// Serves whatever host is at the other end of `line`, one after the other, and passes its connections on. A connection for
+/// which `connections` has no room is reset.
+///
+/// # Errors
+/// That of the line.
+pub async fn serve<T: Line>(line: T, connections: mpsc::Sender<Socket>) -> io::Result<Infallible> {
+    let mut line = buffered(line);
+    announce(&mut line).await?;
+    loop {
+        let generation = next_host(&mut line).await?;
+        answer(&mut line, generation).await?;
+        converse(&mut line, &connections).await;
+    }
+}
+
+async fn next_host<T: Line>(line: &mut Buffered<T>) -> io::Result<Generation> {
+    let mut finder = Finder::of(Side::Host);
+    loop {
+        match hear(line, &mut finder).await {
+            // What comes next is another host's.
+            Err(error) if hung_up(&error) => finder = Finder::of(Side::Host),
+            heard => return heard,
+        }
+    }
+}
+
+/// One conversation: until the host hangs up, or greets anew, which is no frame. Its connections end with it.
+async fn converse<T: Line>(line: &mut Buffered<T>, connections: &mpsc::Sender<Socket>) {
+    let mut multiplexer = yamux::Connection::new(line.compat(), config(), yamux::Mode::Server);
+    while let Some(Ok(stream)) = poll_fn(|cx| multiplexer.poll_next_inbound(cx)).await {
+        // Without a descriptor for it the connection is reset, and the host may try again.
+        let Ok((ours, theirs)) = pair() else { continue };
+        if connections.try_send(theirs).is_ok() {
+            tokio::spawn(pump::carry(stream, ours));
+        }
+    }
+}
+
+/// Two connected sockets, neither of which blocks.
+pub(crate) fn pair() -> io::Result<(UnixStream, Socket)> {
+    let (ours, theirs) = Socket::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs))
+}

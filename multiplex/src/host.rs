@@ -1,0 +1,104 @@
+//! The host's side: it opens connections.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::os::unix::net::UnixStream as Socket;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+use crate::greeting::{Generation, greet};
+use crate::guest::pair;
+use crate::{Buffered, Line, MAX_CONNECTIONS, buffered, config, pump};
+
+/// Asks for one connection to the guest. It is dropped when none can be had.
+pub type Request = oneshot::Sender<Socket>;
+
+type Multiplexer<'a, T> = yamux::Connection<Compat<&'a mut Buffered<T>>>;
+
+/// Connects whoever asks through `requests` to the guest at the other end of `line`. A guest that begins anew is greeted anew;
+/// requests wait meanwhile. `random` gives generations.
+///
+/// # Errors
+/// That of the line, its end included.
+pub async fn dial<T: Line>(
+    line: T,
+    requests: &mut mpsc::Receiver<Request>,
+    random: impl FnMut() -> io::Result<Generation>,
+) -> io::Result<Infallible> {
+    dial_at_most(MAX_CONNECTIONS, line, requests, random).await
+}
+
+pub(crate) async fn dial_at_most<T: Line>(
+    places: usize,
+    line: T,
+    requests: &mut mpsc::Receiver<Request>,
+    mut random: impl FnMut() -> io::Result<Generation>,
+) -> io::Result<Infallible> {
+    let mut line = buffered(line);
+    let places = Arc::new(Semaphore::new(places));
+    loop {
+        greet(&mut line, &mut random).await?;
+        let multiplexer = yamux::Connection::new((&mut line).compat(), config(), yamux::Mode::Client);
+        converse(multiplexer, requests, &places).await;
+    }
+}
+
+/// One conversation: until the guest begins anew, which is no frame, or the line ends. Its connections end with it.
+async fn converse<T: Line>(
+    mut multiplexer: Multiplexer<'_, T>,
+    requests: &mut mpsc::Receiver<Request>,
+    places: &Arc<Semaphore>,
+) {
+    let mut next = None;
+    loop {
+        let asked = async {
+            // The semaphore is never closed.
+            let place = Arc::clone(places).acquire_owned().await.ok();
+            (requests.recv().await, place)
+        };
+        tokio::select! {
+            opened = poll_fn(|cx| advance(&mut multiplexer, next.is_some(), cx)) => match opened {
+                Some(stream) => {
+                    if let Some((request, place)) = next.take() {
+                        connect(request, stream, place);
+                    }
+                }
+                None => return,
+            },
+            (request, place) = asked, if next.is_none() => match request {
+                Some(request) => next = Some((request, place)),
+                // Nobody will ask any more, and nobody waits for those who did.
+                None => return,
+            },
+        }
+    }
+}
+
+/// Moves bytes, until a stream is open if one is `wanted`. `None` at the end of the conversation.
+fn advance<T: Line>(
+    multiplexer: &mut Multiplexer<'_, T>,
+    wanted: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<yamux::Stream>> {
+    if wanted && let Poll::Ready(opened) = multiplexer.poll_new_outbound(cx) {
+        return Poll::Ready(opened.ok());
+    }
+    // A guest opens nothing; what it opens all the same is reset by being dropped.
+    while let Some(Ok(_)) = ready!(multiplexer.poll_next_inbound(cx)) {}
+    Poll::Ready(None)
+}
+
+fn connect(request: Request, stream: yamux::Stream, place: Option<OwnedSemaphorePermit>) {
+    // Without a descriptor the request is dropped, which says that it was in vain.
+    let Ok((ours, theirs)) = pair() else { return };
+    if request.send(theirs).is_ok() {
+        tokio::spawn(async move {
+            pump::carry(stream, ours).await;
+            drop(place);
+        });
+    }
+}

@@ -1,0 +1,244 @@
+//! Both sides against each other, over a line that forgets nothing and says nothing of its ends.
+
+use std::io;
+use std::os::unix::net::UnixStream as Socket;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::host::dial_at_most;
+use super::*;
+
+/// Connections at one time here, where both ends of each are ours.
+const PLACES: usize = 8;
+
+/// The least that a line holds: a greeting, so that both sides can begin with one. A frame that is under way may be torn.
+const LITTLE: usize = 17 << 10;
+
+/// A hold on one end of the line, which outlives whoever has it.
+#[derive(Clone)]
+struct End(Arc<Mutex<DuplexStream>>);
+
+impl End {
+    fn poll<R>(&self, poll: impl FnOnce(Pin<&mut DuplexStream>) -> R) -> R {
+        poll(Pin::new(&mut self.0.lock().unwrap()))
+    }
+}
+
+impl AsyncRead for End {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll(|stream| stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for End {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(|stream| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|stream| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Guest {
+    task: JoinHandle<()>,
+    connections: mpsc::Receiver<Socket>,
+}
+
+impl Guest {
+    fn on(line: &End) -> Guest {
+        let (sender, connections) = mpsc::channel(MAX_CONNECTIONS);
+        let line = line.clone();
+        Guest { task: tokio::spawn(async move { drop(serve(line, sender).await) }), connections }
+    }
+
+    async fn accept(&mut self) -> UnixStream {
+        UnixStream::from_std(self.connections.recv().await.unwrap()).unwrap()
+    }
+}
+
+struct Host {
+    task: JoinHandle<()>,
+    requests: mpsc::Sender<Request>,
+}
+
+impl Host {
+    fn on(line: &End) -> Host {
+        let (requests, mut receiver) = mpsc::channel(8);
+        let line = line.clone();
+        let mut last = 0_u8;
+        let random = move || {
+            last += 1;
+            Ok([last; 16])
+        };
+        Host {
+            task: tokio::spawn(async move { drop(dial_at_most(PLACES, line, &mut receiver, random).await) }),
+            requests,
+        }
+    }
+
+    async fn connect(&self) -> UnixStream {
+        let (request, answer) = oneshot::channel();
+        self.requests.send(request).await.unwrap();
+        UnixStream::from_std(answer.await.unwrap()).unwrap()
+    }
+}
+
+/// A line whose two ends hold `bytes` each way.
+fn line(bytes: usize) -> (End, End) {
+    let (host, guest) = duplex(bytes);
+    (End(Arc::new(Mutex::new(host))), End(Arc::new(Mutex::new(guest))))
+}
+
+/// Sends a byte to the guest and has it come back. A host that has not heard yet of the end of an earlier guest opens the
+/// connection in vain, and says so.
+async fn round_trip(host: &Host, guest: &mut Guest) {
+    loop {
+        let mut client = host.connect().await;
+        let _ = client.write_all(b"?").await;
+        tokio::select! {
+            mut session = guest.accept() => {
+                assert_eq!(session.read_u8().await.unwrap(), b'?');
+                session.write_all(b"!").await.unwrap();
+                assert_eq!(client.read_u8().await.unwrap(), b'!');
+                return;
+            }
+            _ = client.read_u8() => {}
+        }
+    }
+}
+
+/// Ends a side at once, in the middle of whatever it does.
+async fn kill(task: JoinHandle<()>) {
+    task.abort();
+    let _ = task.await;
+}
+
+#[tokio::test]
+async fn connections_do_not_wait_for_one_that_nobody_reads() {
+    let (host_end, guest_end) = line(1 << 16);
+    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let mut stuck = host.connect().await;
+    let stuck = tokio::spawn(async move {
+        // More than all buffers on the way, so it stays under way.
+        stuck.write_all(&vec![7; 4 << 20]).await
+    });
+    let _unread = guest.accept().await;
+    for _ in 0..50 {
+        round_trip(&host, &mut guest).await;
+    }
+    assert!(!stuck.is_finished());
+}
+
+#[tokio::test]
+async fn what_is_sent_arrives_whole_and_each_direction_ends_by_itself() {
+    let (host_end, guest_end) = line(LITTLE);
+    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let bytes: Vec<u8> = (0..1 << 20).map(|at: u32| at.to_le_bytes()[1] ^ at.to_le_bytes()[0]).collect();
+    let mut client = host.connect().await;
+    let sent = bytes.clone();
+    let client = tokio::spawn(async move {
+        client.write_all(&sent).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        answer
+    });
+    let mut session = guest.accept().await;
+    let mut heard = Vec::new();
+    session.read_to_end(&mut heard).await.unwrap();
+    assert!(heard == bytes, "{} of {} bytes, or others", heard.len(), bytes.len());
+    session.write_all(&heard).await.unwrap();
+    drop(session);
+    assert!(client.await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn a_session_that_answers_and_leaves_is_heard_whatever_its_client_still_sends() {
+    let (host_end, guest_end) = line(1 << 16);
+    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let client = host.connect().await;
+    let (mut reader, mut writer) = client.into_split();
+    writer.write_all(b"request").await.unwrap();
+    let talking = tokio::spawn(async move { while writer.write_all(&[1; 999]).await.is_ok() {} });
+    let mut session = guest.accept().await;
+    session.read_exact(&mut [0; 7]).await.unwrap();
+    session.write_all(&[2; 100_000]).await.unwrap();
+    drop(session);
+    let mut answer = Vec::new();
+    reader.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer.len(), 100_000);
+    drop(reader);
+    talking.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_was_killed_in_a_frame_is_followed_by_another() {
+    // What fits in the line is a part of a frame, so the frame under way is torn.
+    let (host_end, guest_end) = line(LITTLE);
+    let mut guest = Guest::on(&guest_end);
+    for _ in 0..5 {
+        let host = Host::on(&host_end);
+        round_trip(&host, &mut guest).await;
+        let mut client = host.connect().await;
+        tokio::spawn(async move { client.write_all(&vec![3; 1 << 20]).await });
+        guest.accept().await.read_exact(&mut [0; 100]).await.unwrap();
+        kill(host.task).await;
+    }
+    let host = Host::on(&host_end);
+    round_trip(&host, &mut guest).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_was_killed_in_a_frame_is_followed_by_another_and_its_connections_end() {
+    let (host_end, guest_end) = line(LITTLE);
+    let host = Host::on(&host_end);
+    for _ in 0..5 {
+        let mut guest = Guest::on(&guest_end);
+        round_trip(&host, &mut guest).await;
+        let mut client = host.connect().await;
+        client.write_all(b"?").await.unwrap();
+        let mut session = guest.accept().await;
+        tokio::spawn(async move { session.write_all(&vec![3; 1 << 20]).await });
+        client.read_exact(&mut [0; 100]).await.unwrap();
+        kill(guest.task).await;
+        let mut next = Guest::on(&guest_end);
+        while client.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
+        round_trip(&host, &mut next).await;
+        kill(next.task).await;
+    }
+}
+
+#[tokio::test]
+async fn more_connections_than_there_is_room_for_wait_for_one_that_ends() {
+    let (host_end, guest_end) = line(1 << 16);
+    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let mut pairs = Vec::new();
+    for _ in 0..PLACES {
+        let mut client = host.connect().await;
+        client.write_all(b"?").await.unwrap();
+        pairs.push((client, guest.accept().await));
+    }
+    let late = host.connect();
+    tokio::pin!(late);
+    tokio::select! {
+        _ = &mut late => panic!("one too many"),
+        () = tokio::task::yield_now() => {}
+    }
+    pairs.pop();
+    let mut client = late.await;
+    client.write_all(b"?").await.unwrap();
+    guest.accept().await.read_exact(&mut [0]).await.unwrap();
+}
