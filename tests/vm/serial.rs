@@ -2,6 +2,8 @@
 //! for this one: `FIRSTLIGHT_TEST_TRANSPORT=serial` runs any other module over it.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 
 use firstlight_tests::lab::finish;
 use firstlight_tests::{Lab, Vm, host_process};
@@ -82,4 +84,45 @@ fn a_guest_without_an_agent_is_stopped_through_init_s_port() {
     kill_monitor(&vm);
     vm.stop();
     assert_eq!(vm.inspect()["exit"]["code"], 3, "{}", vm.inspect());
+}
+
+#[test]
+fn clients_that_speak_to_a_paused_guest_and_leave_cost_nobody_else_the_guest() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = start(&lab, "still", &["--", "sleep", "1000"]);
+    let echo = || {
+        let mut command = lab.command(&["exec", "-i", "still", "--", "sh", "-c", "echo ready; exec cat"]);
+        let mut client = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 6];
+        client.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        client
+    };
+    let (mut stays, mut leaves) = (echo(), echo());
+    let _ = lab.host_ctl(&["pause", "still"]).ok();
+    for client in [&mut stays, &mut leaves] {
+        client.stdin.as_mut().unwrap().write_all(b"said meanwhile\n").unwrap();
+    }
+    leaves.kill().unwrap();
+    leaves.wait().unwrap();
+    let _ = lab.host_ctl(&["resume", "still"]).ok();
+    assert_eq!(vm.sh("echo here"), "here\n");
+    drop(stays.stdin.take());
+    assert_eq!(finish(stays).ok().text(), "said meanwhile\n");
+}
+
+#[test]
+fn a_guest_is_saved_with_its_ports_and_goes_on_in_copies() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = start(&lab, "golden", &["--snapshot", "--", "sleep", "1000"]);
+    let _ = vm.sh("echo kept >/tmp/file");
+    let _ = lab.host_ctl(&["snapshot", "golden", "saved"]).ok();
+    let _ = lab.host_ctl(&["restore", "saved", "--name", "one"]).ok();
+    let _ = lab.host_ctl(&["restore", "saved", "--name", "two"]).ok();
+    let _ = lab.vm("one").sh("echo changed >/tmp/file");
+    let contents = |vm: &Vm<'_>| vm.sh("cat /tmp/file");
+    assert_eq!(contents(&lab.vm("one")), "changed\n");
+    assert_eq!(contents(&lab.vm("two")), "kept\n");
+    assert_eq!(contents(&vm), "kept\n");
+    kill_monitor(&lab.vm("two"));
+    assert_eq!(contents(&lab.vm("two")), "kept\n");
 }
