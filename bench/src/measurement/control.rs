@@ -26,7 +26,7 @@ const COPIED: usize = 32 << 20;
 const SOURCE: &str = "/copied";
 
 /// Prints resident kB of the agent, which is the parent of what it executes.
-const RESIDENT: &str = "sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$PPID/status";
+const RESIDENT: &str = "sed -n 's/^Rss:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$PPID/smaps_rollup";
 
 /// The section of the report.
 pub(crate) fn measure(context: &Context) -> Section {

@@ -12,9 +12,10 @@ use crate::report::{Check, Figure, Section, Target};
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Prints resident kB of PID 1 and of the agent, which is the parent of what it executes, and how many files the
-/// initramfs has besides the root that is in use. Init keeps it open, so a process of root's still reaches it there.
+/// initramfs has besides the root that is in use. `VmRSS` would lack what a thread with few faults has not passed on to its
+/// process yet, which of init is nearly all; `smaps_rollup` counts pages (`proc_pid_smaps(5)`). Init keeps the initramfs open, so a process of root's still reaches it there.
 const LOOK: &str = "
-    rss() { sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$1/status; }
+    rss() { sed -n 's/^Rss:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$1/smaps_rollup; }
     echo init $(rss 1)
     echo agent $(rss $PPID)
     for fd in /proc/1/fd/*; do
@@ -92,8 +93,8 @@ fn monitor_kb(vm: &Path) -> Option<f64> {
         if !is_monitor || fs::read_link(process.join("cwd")).ok()? != vm.canonicalize().ok()? {
             return None;
         }
-        let status = fs::read_to_string(process.join("status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let pages = fs::read_to_string(process.join("smaps_rollup")).ok()?;
+        let line = pages.lines().find_map(|line| line.strip_prefix("Rss:"))?;
         line.trim().trim_end_matches(" kB").parse().ok()
     })
 }
