@@ -141,7 +141,8 @@ mod tests {
         let mut heard = vec![0; bytes.len()];
         // Both in one task, as the multiplexer does it.
         let (wrote, read) = tokio::join!(writer.write_all(&bytes), reader.read_exact(&mut heard));
-        (wrote.unwrap(), read.unwrap());
+        wrote.unwrap();
+        read.unwrap();
         assert!(heard == expected);
         host.await.unwrap();
     }
