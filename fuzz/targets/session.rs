@@ -13,6 +13,7 @@ use firstlight_guest_agent::listen::Address;
 use firstlight_guest_agent::session;
 use firstlight_guest_agent::wire::Socket;
 use firstlight_protocol::agent_config::AgentConfig;
+use firstlight_protocol::boot_spec::Transport;
 use firstlight_protocol::codec;
 use firstlight_protocol::frame::Header;
 use firstlight_protocol::hex::{BootId, Secret};
@@ -39,7 +40,13 @@ fn world() -> &'static World {
     WORLD.get_or_init(|| {
         assert!(!std::path::Path::new("/etc").exists(), "this runs in a jail alone: see tools/fuzz.sh");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let config = AgentConfig { boot_id: BootId([1; 4]), token: TOKEN, port: 1, program_output: None };
+        let config = AgentConfig {
+            boot_id: BootId([1; 4]),
+            token: TOKEN,
+            port: 1,
+            transport: Transport::Vsock,
+            program_output: None,
+        };
         let agent = {
             let _inside = runtime.enter();
             Agent::new(config, &Address::Unix("/tmp/agent".into()), "/tmp/events".into()).expect("an agent")
