@@ -185,8 +185,6 @@ pub(super) fn stopped_reader(place: &mut dyn Place) {
     remove(&mut watcher);
 }
 
-/// What is asked at least while the copies run. One answer for each megabyte that moves is far less than there are.
-const ANSWERS: usize = COPIES * COPY / MIB;
 const COPIES: usize = 4;
 const COPY: usize = 16 * MIB;
 
@@ -216,6 +214,7 @@ pub(super) fn control_beside_copies(place: &mut dyn Place) {
             assert_eq!(copy.join().unwrap().bytes, COPY as u64);
         }
     });
-    assert!(answers >= ANSWERS, "{answers} answers while {COPIES} copies ran");
+    let least = COPIES * COPY / MIB / place.megabytes_an_answer();
+    assert!(answers >= least, "{answers} answers while {COPIES} copies ran");
     remove(&mut watcher);
 }
