@@ -26,10 +26,12 @@ pub fn kill(pid: u32) {
     }
 }
 
-/// Whether process `pid` runs; a zombie does not.
+/// Whether process `pid` runs; a zombie does not, once the last of its threads has ended and with it what they had open.
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
+    let leader = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    leader.is_ok_and(|stat| !stat.contains(") Z") || threads > 1)
 }
 
 fn all() -> Vec<u32> {
