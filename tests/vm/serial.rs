@@ -53,6 +53,11 @@ fn a_monitor_that_is_killed_is_followed_by_another_that_the_guest_hears() {
     for line in 0..2000 {
         assert_eq!(logs.line(), line.to_string());
     }
+    // A guest that stands still cannot see that the one has gone before the other comes.
+    let _ = lab.host_ctl(&["pause", "adopted"]).ok();
+    kill_monitor(&vm);
+    let _ = lab.host_ctl(&["resume", "adopted"]).ok();
+    assert_eq!(vm.sh("echo here"), "here\n");
     vm.stop();
     assert_eq!(vm.state(), "stopped");
 }
@@ -118,4 +123,6 @@ fn a_guest_is_saved_with_its_ports_and_goes_on_in_copies() {
     assert_eq!(contents(&lab.vm("one")), "changed\n");
     assert_eq!(contents(&lab.vm("two")), "kept\n");
     assert_eq!(contents(&vm), "kept\n");
+    kill_monitor(&lab.vm("two"));
+    assert_eq!(contents(&lab.vm("two")), "kept\n");
 }

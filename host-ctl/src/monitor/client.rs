@@ -13,6 +13,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use super::Task;
 use super::wire::{MAX_MESSAGE, Message, Ready, Request};
+use crate::backoff::{Attempt, jitter, retry};
 use crate::boot::initramfs::{self, InitramfsError};
 use crate::boot::kernel;
 use crate::driver::qemu::memory::patience;
@@ -122,6 +123,37 @@ pub async fn ensure(vm: &VmDir) -> Result<(), ClientError> {
     Ok(())
 }
 
+/// A stream to the VM's monitor, which is started where the VM runs without; `None` when the VM does not run.
+///
+/// A monitor that somebody else has just started holds the VM and listens only when it has adopted it; one that was killed
+/// may still hold it for a moment. A VM that runs is not taken for one that does not because of either.
+async fn connect(vm: &VmDir) -> Result<Option<UnixStream>, ClientError> {
+    retry(Instant::now() + ANSWER_DEADLINE, jitter, async || match try_connect(vm).await {
+        Ok(None) if vm.fold().is_ok_and(|fold| fold.boot().is_some_and(|boot| !boot.is_closed())) => {
+            Attempt::NotYet(ClientError::Timeout { vm: vm.spec().name.clone(), what: "listen" })
+        }
+        tried => Attempt::Done(tried),
+    })
+    .await?
+}
+
+async fn try_connect(vm: &VmDir) -> Result<Option<UnixStream>, ClientError> {
+    ensure(vm).await?;
+    let path = ShortPath::of(&vm.file(name::MONITOR_SOCKET));
+    let connected = match path {
+        Ok(path) => UnixStream::connect(&path).await,
+        Err(error) => Err(error),
+    };
+    match connected {
+        Ok(stream) => Ok(Some(stream)),
+        // The VM does not run, or ended since: the journal has it all.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Ok(None)
+        }
+        Err(source) => Err(io_error(vm, "connect to its monitor", source)),
+    }
+}
+
 /// Starts a monitor and waits for its first words, at most for `limit`.
 async fn spawn(vm: &VmDir, task: Task, limit: Duration) -> Result<Ready, ClientError> {
     let failed = |operation| move |source| io_error(vm, operation, source);
@@ -208,22 +240,7 @@ impl Connection {
     /// # Errors
     /// [`ClientError`].
     pub async fn open(vm: &VmDir) -> Result<Connection, ClientError> {
-        ensure(vm).await?;
-        let path = ShortPath::of(&vm.file(name::MONITOR_SOCKET));
-        let stream = match path {
-            Ok(path) => UnixStream::connect(&path).await,
-            Err(error) => Err(error),
-        };
-        let stream = match stream {
-            Ok(stream) => Some(stream.into_split()),
-            // The VM does not run, or ended since: the journal has it all.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-            {
-                None
-            }
-            Err(source) => return Err(io_error(vm, "connect to its monitor", source)),
-        };
+        let stream = connect(vm).await?.map(UnixStream::into_split);
         let stream = stream.map(|(reader, writer)| (BufReader::new(reader), writer));
         let fold = vm.fold()?;
         Ok(Connection {

@@ -6,7 +6,7 @@ mod vhost_user;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,6 +15,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use tokio_vsock::{VsockAddr, VsockStream};
 
 use super::error::{Awaited, Error};
+use crate::backoff::{Attempt, jitter, retry};
 use crate::socket_path::ShortPath;
 
 /// Where a guest's ports are reached.
@@ -118,6 +119,17 @@ pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<
     }
 }
 
+/// The only way over a serial port. A monitor that takes over from one that was killed listens when it has adopted the VM.
+async fn through_monitor(dialer: &Path, port: u32) -> io::Result<UnixStream> {
+    retry(Instant::now() + ATTEMPT, jitter, async || match dialer::connect(dialer, port).await {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Attempt::NotYet(error)
+        }
+        connected => Attempt::Done(connected),
+    })
+    .await?
+}
+
 async fn dial(address: &Address, port: u32) -> io::Result<Stream> {
     match address {
         Address::VhostUser(path) => Ok(Box::new(vhost_user::connect(path, port).await?)),
@@ -130,7 +142,7 @@ async fn dial(address: &Address, port: u32) -> io::Result<Stream> {
             }
             connected => Ok(Box::new(connected?)),
         },
-        Address::Serial(dialer) => Ok(Box::new(dialer::connect(dialer, port).await?)),
+        Address::Serial(dialer) => Ok(Box::new(through_monitor(dialer, port).await?)),
         Address::Kernel(cid) => Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, port)).await?)),
         Address::Unix(path) => Ok(Box::new(UnixStream::connect(&ShortPath::of(path)?).await?)),
     }
