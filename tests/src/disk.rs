@@ -1,9 +1,18 @@
 //! Disks and root directories for tests.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Damages the file at `path`: changes one byte in its middle, or changes it back.
+#[track_caller]
+pub fn flip_middle_byte(path: &Path) {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let (middle, mut byte) = (file.metadata().unwrap().len() / 2, [0]);
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[!byte[0]], middle).unwrap();
+}
 
 /// Makes an empty ext4 image of `mib` MiB.
 #[track_caller]

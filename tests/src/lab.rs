@@ -104,8 +104,8 @@ impl Lab {
     #[track_caller]
     #[must_use]
     pub fn start(&self, name: &str, args: &[&str]) -> Vm<'_> {
-        let transport = std::env::var("FIRSTLIGHT_TEST_TRANSPORT").ok();
-        let road: Vec<&str> = transport.iter().flat_map(|road| ["--transport", road]).collect();
+        let road = transport(args);
+        let road: Vec<&str> = road.iter().flat_map(|road| ["--transport", road]).collect();
         let _ = self.host_ctl(&[&["run", "-d", "--name", name][..], &road, args].concat()).ok();
         Vm::new(self, name)
     }
@@ -168,8 +168,13 @@ fn eprintln_serial(vm: &Path) {
     }
 }
 
-/// Waits for a started command, reading both of its streams.
-///
+/// The road by which this run of the tests is to reach guests, if it is to be a certain one and `args` have no other.
+#[must_use]
+pub(crate) fn transport(args: &[&str]) -> Option<String> {
+    std::env::var("FIRSTLIGHT_TEST_TRANSPORT").ok().filter(|_| !args.contains(&"--transport"))
+}
+
+/// Waits for a started command, reading both of its streams.///
 /// # Panics
 /// When it takes longer than any command may.
 #[track_caller]

@@ -2,6 +2,7 @@
 
 use std::process::{Child, Stdio};
 
+use crate::lab::transport;
 use crate::{Lab, host_process};
 
 /// `host-ctl pool serve`, in a lab. Dropping it kills the process and leaves its VMs.
@@ -13,11 +14,14 @@ pub struct Served<'lab> {
 }
 
 impl<'lab> Served<'lab> {
-    /// Serves the pool `name` with further flags, and waits until it answers.
+    /// Serves the pool `name` with further flags, and waits until it answers. As for [`Lab::start`],
+    /// `FIRSTLIGHT_TEST_TRANSPORT` says by which road its VMs are reached.
     #[track_caller]
     #[must_use]
     pub fn start(lab: &'lab Lab, name: &'static str, args: &[&str]) -> Served<'lab> {
-        let all = [&["pool", "serve", name, "--boot-timeout", "120s"][..], args].concat();
+        let road = transport(args);
+        let road: Vec<&str> = road.iter().flat_map(|road| ["--transport", road]).collect();
+        let all = [&["pool", "serve", name, "--boot-timeout", "120s"][..], &road, args].concat();
         let child = lab.command(&all).stderr(Stdio::null()).spawn().unwrap();
         let served = Served { lab, name, child };
         while served.lab.host_ctl(&["pool", "status", name]).code() != 0 {

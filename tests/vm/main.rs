@@ -19,6 +19,7 @@
 //! | [`sessions`] | terminals, readers that stop, die and come back, bulk, a hundred at once |
 //! | [`sync`] | directories made alike, both ways |
 //! | [`pool`] | pools filled, handed out, reset, given up, killed |
+//! | [`clones`] | copies that see the snapshot's memory itself, and copies that wait |
 //! | [`recovery`] | SIGKILL on the host, rotated logs, races |
 //! | [`snapshots`] | a save and its failures, copies that differ and go on |
 //! | [`stop`] | clean ends, from every state |
@@ -35,6 +36,7 @@ mod baked;
 mod batch;
 mod bench_boot;
 mod boot;
+mod clones;
 mod failure;
 mod files;
 mod forward;

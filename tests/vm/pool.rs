@@ -1,7 +1,5 @@
 //! Pools of real VMs: filled, handed out, reset, given up, killed.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command};
 
 use firstlight_tests::lab::finish;
@@ -62,10 +60,7 @@ fn a_golden_snapshot_that_is_damaged_is_named_and_costs_the_vm_and_nothing_else(
     let (name, _) = pool.acquire("10m");
     litter(&lab.vm(&name));
     let memory = lab.state_dir().join("pools/dented/golden/dented-golden/memory");
-    let file = File::options().read(true).write(true).open(&memory).unwrap();
-    let (middle, mut byte) = (file.metadata().unwrap().len() / 2, [0]);
-    file.read_exact_at(&mut byte, middle).unwrap();
-    file.write_all_at(&[!byte[0]], middle).unwrap();
+    disk::flip_middle_byte(&memory);
     pool.release(&name);
     // The reset fails, the VM is destroyed, and another is made and handed out.
     let (other, _) = pool.acquire("10m");

@@ -1,8 +1,7 @@
 //! Snapshots: what runs goes on in each copy, copies differ, and a save that fails leaves the VM running and nothing else.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use firstlight_host_ctl::agent::Connection;
@@ -181,15 +180,6 @@ fn a_copy_that_is_restored_an_hour_later_has_the_right_time() {
     assert!((before - 0.1..=after + 0.1).contains(&guest), "{guest} is not from {before} to {after}");
 }
 
-/// Changes one byte in the middle, or changes it back.
-#[track_caller]
-fn flip_a_byte(path: &Path) {
-    let file = File::options().read(true).write(true).open(path).unwrap();
-    let (middle, mut byte) = (file.metadata().unwrap().len() / 2, [0]);
-    file.read_exact_at(&mut byte, middle).unwrap();
-    file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
-}
-
 #[test]
 fn a_snapshot_that_is_damaged_or_of_another_version_is_refused_and_nothing_is_left() {
     let Some(lab) = Lab::open() else { return };
@@ -205,11 +195,11 @@ fn a_snapshot_that_is_damaged_or_of_another_version_is_refused_and_nothing_is_le
     fs::write(&manifest, &text).unwrap();
     for file in ["memory", "guest.json", "disks/vol0.0"] {
         let path = dir.join(file);
-        flip_a_byte(&path);
+        disk::flip_middle_byte(&path);
         let (code, message) = error(&lab, &["restore", "victim", "--name", "copy"]);
         assert_eq!(code, "corrupt", "{message}");
         assert!(message.contains("\"victim\" is damaged") && message.contains(file), "{message}");
-        flip_a_byte(&path);
+        disk::flip_middle_byte(&path);
     }
     let _ = lab.host_ctl(&["restore", "victim", "--name", "whole"]).ok();
     lab.vm("whole").remove();

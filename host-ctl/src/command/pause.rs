@@ -21,6 +21,8 @@ pub(crate) struct Pause {
 }
 
 /// Let paused VMs go on
+///
+/// Returns when they do; a VM that was restored with --paused is told who it is first.
 #[derive(Debug, Args)]
 pub(crate) struct Resume {
     #[command(flatten)]
@@ -39,7 +41,8 @@ impl Resume {
     }
 }
 
-/// Asks for it and waits until it is so, or the VM has ended on its own.
+/// Asks for it and waits until it is so, or the VM has ended on its own. A copy that moves for the first time is Initializing
+/// until it knows who it is.
 async fn bring(vm: &VmDir, paused: bool) -> Result<(), Failure> {
     let (operation, request) = match paused {
         true => (Operation::Pause, Request::Pause),
@@ -53,7 +56,11 @@ async fn bring(vm: &VmDir, paused: bool) -> Result<(), Failure> {
     }
     connection.request(&request).await?;
     let mut follow = Follow::resume(vm, connection);
-    while is_paused(&follow.view().state) != paused {
+    loop {
+        let state = follow.view().state;
+        if is_paused(&state) == paused && state != State::Initializing {
+            break;
+        }
         if follow.next().await? == Step::Ended {
             return require(operation, &follow.view());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use firstlight_host_ctl::pool::vms::LABEL;
-use firstlight_host_ctl::snapshot::{self, Identity, Snapshots};
+use firstlight_host_ctl::snapshot::{self, Identity, Memory, Snapshots};
 use firstlight_host_ctl::vm::id::hostname;
 use firstlight_host_ctl::vm::{Store, VmId};
 
@@ -39,6 +39,15 @@ pub(crate) struct Restore {
     #[arg(long, value_parser = network::parse)]
     net: Option<Net>,
 
+    /// Let it see the snapshot's memory itself, and keep what it changes: it starts at once, takes only the memory that it
+    /// changes, and cannot be saved. The snapshot has to be of a VM that was run with --transport serial
+    #[arg(long)]
+    private: bool,
+
+    /// Load it and hold it still; it is told who it is when it is resumed
+    #[arg(long)]
+    paused: bool,
+
     /// Fail, and end the VM, if it is not running by then
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "60s")]
     timeout: Duration,
@@ -65,11 +74,15 @@ impl Restore {
                 .into_iter()
                 .filter(|(key, _)| key != LABEL)
                 .collect(),
+            memory: if self.private { Memory::Mapped } else { Memory::Copied },
+            paused: self.paused,
             name,
             id,
         };
         let vm = snapshot::make(&store, &snapshot, identity).await?;
         let vm = Unstarted::new(&store, vm);
-        background::run(vm, Until::Running, self.timeout, interrupts, context).await
+        // A VM that is to be paused is so once its VMM runs.
+        let until = if self.paused { Until::Initializing } else { Until::Running };
+        background::run(vm, until, self.timeout, interrupts, context).await
     }
 }

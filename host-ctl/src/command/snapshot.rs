@@ -88,6 +88,7 @@ impl From<SnapshotError> for Failure {
             SnapshotError::Corrupt { name, .. } => Failure::new(Code::Corrupt, message)
                 .hint(format!("remove it with `host-ctl snapshots rm {name}`, and take it anew")),
             SnapshotError::Mismatch { .. } => Failure::new(Code::Mismatch, message),
+            SnapshotError::Unmappable { .. } => Failure::usage(message),
             SnapshotError::Io { source, .. }
                 if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
             {

@@ -48,9 +48,20 @@ pub enum Origin {
     /// The memory of a snapshot. The state of the devices is loaded once the machine is made, and its vsock is plugged in
     /// after that.
     Memory {
-        /// A file, in memory itself, that is to be the guest's memory.
+        /// A file as long as the guest has memory.
         ram: PathBuf,
+        /// What the guest's writes become.
+        writes: Writes,
     },
+}
+
+/// What a guest's writes to the file that it has as memory become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// They go to the file.
+    Shared,
+    /// The guest keeps them to itself, and the file stays as it is.
+    Private,
 }
 
 /// How a disk image is laid out.

@@ -18,6 +18,7 @@ use super::vmm::VmmCommand;
 use super::wire::{Message, Request};
 use crate::driver::VmmEvent;
 use crate::driver::qemu::qmp::RunState;
+use crate::snapshot::Obstacle;
 use crate::snapshot::manifest::Disk;
 use crate::snapshot::saved::TimedStep;
 use crate::vm::record::{SaveFailure, SaveFault};
@@ -89,9 +90,10 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// A copy that has not been told who it is, by us or an earlier monitor, is told now.
+    /// A copy that has not been told who it is, by us or an earlier monitor, is told now. One that stands still is told when
+    /// it moves.
     pub(super) fn tell_copy(&mut self) {
-        if self.ledger.fold().boot().is_some_and(|boot| boot.copy_of.is_some() && boot.restored.is_none()) {
+        if self.ledger.fold().boot().is_some_and(|boot| boot.is_untold() && !boot.paused) {
             self.tasks.tell_copy();
         }
     }
@@ -279,15 +281,17 @@ impl<'a> Owner<'a> {
     }
 
     fn is_copy_restored(&self) -> bool {
-        self.ledger.fold().boot().is_some_and(|boot| boot.copy_of.is_some() && boot.restored.is_some())
+        self.ledger.fold().boot().is_some_and(|boot| boot.copy_of.is_some() && !boot.is_untold())
     }
 
     fn save(&mut self, draft: PathBuf) -> Message {
-        let facts = self.ledger.fold().boot().map(|boot| (boot.saving, boot.paused));
-        let refused = match facts {
-            Some((true, _)) => Some("a snapshot of it is being taken already".to_owned()),
-            Some((_, true)) => Some("it is paused; resume it first".to_owned()),
-            Some((false, false)) => self.tasks.save(self.spec, draft).err(),
+        let refused = match self.ledger.fold().boot() {
+            Some(boot) if boot.saving => Some("a snapshot of it is being taken already".to_owned()),
+            Some(boot) if boot.paused => Some("it is paused; resume it first".to_owned()),
+            Some(boot) => match Obstacle::of_boot(boot) {
+                Some(obstacle) => Some(obstacle.to_string()),
+                None => self.tasks.save(self.spec, draft).err(),
+            },
             None => Some("it does not run".to_owned()),
         };
         match refused {
@@ -308,6 +312,7 @@ impl<'a> Owner<'a> {
         let known = self.ledger.fold().boot().is_some_and(|boot| boot.paused == paused);
         if !known && !self.stop.is_quitting() {
             self.keep(vec![Entry::Paused { paused }]);
+            self.tell_copy();
         }
     }
 

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!  VMM without a guest (the memory is read beside that, and every file's seal checked) ─► load the devices ─► not due any more
-//!     ─► plug a vsock ─► go on
+//!     ─► plug a vsock ─► go on, unless it is to be paused
 //!     ─► agent: who this copy is ─► init: RESTORE, over its event stream ─► AGENT-READY, PROGRAM-START: Running
 //! ```
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firstlight_protocol::boot_spec::{BootSpec, Interface};
 use firstlight_protocol::message::snapshot::{ENTROPY_LEN, InterfaceIdentity, SnapshotRestoreRequest};
@@ -23,11 +23,11 @@ use super::start::{self, Running};
 use crate::assets;
 use crate::boot::{self, Host, Secrets};
 use crate::clock::{self, Stamp};
-use crate::driver::config::Origin;
-use crate::driver::qemu::memory;
+use crate::driver::config::{Origin, Writes};
+use crate::driver::qemu::{memory, vsock};
 use crate::driver::qemu::qmp::{Qmp, RunState};
 use crate::log::OutputLog;
-use crate::snapshot::{Saved, Sealed, SnapshotError, name as part, sparse};
+use crate::snapshot::{Memory, Plan, Saved, SnapshotError, name as part, sparse};
 use crate::vm::fold::Boot;
 use crate::vm::vm_dir::name;
 use crate::vm::{Entry, VmDir, VmSpec};
@@ -37,20 +37,19 @@ const BEFORE: &str = "boot/before.json";
 
 /// Whether the VM's next boot is to be restored: it has something to begin with.
 pub(super) fn is_due(vm: &VmDir) -> bool {
-    vm.file(part::RESTORE).join(part::SEALS).exists()
+    Plan::path(vm.path()).exists()
 }
 
 /// Whether an earlier monitor did not live to load the memory of `boot`: that guest has never moved, and never will.
 pub(super) fn is_half_loaded(vm: &VmDir, boot: &Boot) -> bool {
-    boot.copy_of.is_some() && boot.restored.is_none() && is_due(vm)
+    boot.is_untold() && is_due(vm)
 }
 
 /// Says for good that the guest is about to move. From then on its disks are its own, and loading its memory once more
 /// would be loading another guest's.
 fn is_due_no_more() -> Result<(), MonitorError> {
-    let dir = Path::new(part::RESTORE);
-    let seals = dir.join(part::SEALS);
-    std::fs::remove_file(&seals).map_err(MonitorError::io("remove", &seals))?;
+    let (dir, plan) = (Path::new(part::RESTORE), Plan::path(here()));
+    std::fs::remove_file(&plan).map_err(MonitorError::io("remove", &plan))?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(MonitorError::io("sync", dir))
 }
 
@@ -59,27 +58,38 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     let name = vm.spec().restored_from.clone().unwrap_or_default();
     let from = Path::new(part::RESTORE);
     let saved = Saved::read(&from.join(part::GUEST), &name)?;
-    let seals = read_seals(&from.join(part::SEALS))?;
+    let plan = Plan::read(here())?;
+    let paused = plan.paused;
     let secrets = Secrets::random().map_err(MonitorError::io("read", Path::new("/dev/urandom")))?;
     let mut spec = boot::guest::boot_spec(vm.spec(), &secrets);
     spec.mac_key = MacKey::new(&saved.boot.mac_key).of_copy(spec.boot_id);
     prepare(vm, &spec, &saved)?;
     let host = Host { kernel_vsock: assets::has_kernel_vsock(), tsc_khz: None };
     let mut machine = boot::machine::machine(vm.spec(), &vm.spec().assets.kernel, &secrets, &host)?;
-    let vsock = start::address(machine.vsock);
-    let dialer = start::dialer(&vsock)?;
+    let address = start::address(machine.vsock);
+    let dialer = start::dialer(&address)?;
     let listener = start::listener(machine.vsock)?;
     let host_boot = clock::host_boot_id().map_err(MonitorError::io("read", Path::new("boot_id")))?;
     ledger.require(Entry::BootStarted { boot_id: spec.boot_id, host_boot })?;
-    ledger.require(Entry::CopyOf { boot: saved.boot.boot_id })?;
+    ledger.require(Entry::CopyOf { boot: saved.boot.boot_id, memory: plan.memory })?;
     let started = async {
-        let beginning = Beginning::read(vm.spec(), &name, seals)?;
+        let beginning = Beginning::read(vm.spec(), &name, plan)?;
         // The kernel is in the memory.
-        machine.origin = Origin::Memory { ram: memory::path_of(&beginning.ram) };
+        machine.origin = beginning.origin();
         let (vmm, backend, mut qmp) = start::start_processes(vm, ledger, &machine).await?;
-        beginning.load(&mut qmp).await?;
+        beginning.load(&mut qmp, vm.spec()).await?;
+        if paused {
+            // Whoever adopts the VM has to know before it is due no more.
+            ledger.require(Entry::Paused { paused })?;
+        }
         is_due_no_more()?;
-        save::go_on(&mut qmp, machine.vsock).await.map_err(MonitorError::Vmm)?;
+        let set_off = async {
+            if paused {
+                return vsock::plug(&mut qmp, machine.vsock).await;
+            }
+            save::go_on(&mut qmp, machine.vsock).await
+        };
+        set_off.await.map_err(MonitorError::Vmm)?;
         Ok((vmm, backend, qmp))
     };
     match started.await {
@@ -90,11 +100,11 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
                 vmm,
                 backend,
                 qmp: Some(qmp),
-                run_state: Some(RunState::Running),
+                run_state: Some(if paused { RunState::Paused } else { RunState::Running }),
                 listener,
                 dialer,
                 spec,
-                vsock: Some(vsock),
+                vsock: Some(address),
                 before: Some(saved.boot),
                 replugged: true,
             })
@@ -112,11 +122,6 @@ pub(super) fn before() -> Option<BootSpec> {
     BootSpec::from_json(&bytes).ok()
 }
 
-fn read_seals(path: &Path) -> Result<Vec<Sealed>, MonitorError> {
-    let bytes = std::fs::read(path).map_err(MonitorError::io("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|error| MonitorError::io("parse", path)(error.into()))
-}
-
 /// The files of a restored boot.
 fn prepare(vm: &VmDir, spec: &BootSpec, saved: &Saved) -> Result<(), MonitorError> {
     let boot_dir = Path::new(name::BOOT);
@@ -131,44 +136,79 @@ fn prepare(vm: &VmDir, spec: &BootSpec, saved: &Saved) -> Result<(), MonitorErro
 
 /// What the guest begins with, read and checked while its VMM starts.
 struct Beginning {
-    ram: File,
-    filled: JoinHandle<Result<(), MonitorError>>,
+    ram: Ram,
     checked: JoinHandle<Result<(), SnapshotError>>,
 }
 
+/// The file that the guest has as memory.
+enum Ram {
+    /// One of its own, which is being filled.
+    Filled { ram: File, filled: JoinHandle<Result<(), MonitorError>> },
+    /// The snapshot's.
+    Mapped,
+}
+
 impl Beginning {
-    /// Begins to fill the memory of a VM of `spec`, and to look at every byte of the files in `seals`.
-    fn read(spec: &VmSpec, snapshot: &str, seals: Vec<Sealed>) -> Result<Beginning, MonitorError> {
-        let path = Path::new(part::RESTORE).join(part::MEMORY);
-        let failed = |operation| MonitorError::io(operation, &path);
-        let length = u64::from(spec.memory_mib) << 20;
-        let ram = memory::new_ram(length).map_err(failed("make the memory for"))?;
-        let (target, file) = (ram.try_clone(), File::open(&path));
-        let (target, file) = (target.map_err(failed("fill"))?, file.map_err(failed("open"))?);
+    /// Begins to check the files of `plan`, and to fill the memory of a VM of `spec` that gets one of its own.
+    fn read(spec: &VmSpec, snapshot: &str, plan: Plan) -> Result<Beginning, MonitorError> {
+        let ram = match plan.memory {
+            Memory::Copied => Ram::fill(memory_length(spec))?,
+            Memory::Mapped => Ram::Mapped,
+        };
         let name = snapshot.to_owned();
-        Ok(Beginning {
-            ram,
-            filled: spawn_blocking(move || {
-                sparse::fill(&target, &file, length).map_err(MonitorError::io("read", &path))
-            }),
-            checked: spawn_blocking(move || {
-                seals.iter().try_for_each(|seal| seal.check(Path::new("."), &name))
-            }),
-        })
+        Ok(Beginning { ram, checked: spawn_blocking(move || plan.check(here(), &name)) })
     }
 
-    /// Loads the devices' state on top of the memory. The guest may move only once every byte of both and of its disks was
-    /// found to be what was saved.
-    async fn load(self, qmp: &mut Qmp) -> Result<(), MonitorError> {
+    fn origin(&self) -> Origin {
+        match &self.ram {
+            Ram::Filled { ram, .. } => Origin::Memory { ram: memory::path_of(ram), writes: Writes::Shared },
+            Ram::Mapped => Origin::Memory { ram: saved_memory(), writes: Writes::Private },
+        }
+    }
+
+    /// Loads the devices' state on top of the memory. The guest may move only once both and its disks were found to be what
+    /// was saved.
+    async fn load(self, qmp: &mut Qmp, spec: &VmSpec) -> Result<(), MonitorError> {
         let path = Path::new(part::RESTORE).join(part::DEVICES);
-        let filled = ended(self.filled.await);
+        // Ours for as long as QEMU may still open it.
+        let (_ram, filled) = match self.ram {
+            Ram::Filled { ram, filled } => (Some(ram), ended(filled.await)),
+            Ram::Mapped => (None, Ok(Ok(()))),
+        };
         // Our word on files that are damaged is better than QEMU's.
         ended(self.checked.await)??;
         filled??;
         let file = File::open(&path).map_err(MonitorError::io("open", &path))?;
-        let length = self.ram.metadata().map_err(MonitorError::io("look at the memory of", &path))?.len();
-        memory::load(qmp, file, length).await.map_err(MonitorError::Vmm)
+        memory::load(qmp, file, memory_length(spec)).await.map_err(MonitorError::Vmm)
     }
+}
+
+impl Ram {
+    /// A file in memory of `length` bytes, which gets what was saved.
+    fn fill(length: u64) -> Result<Ram, MonitorError> {
+        let path = saved_memory();
+        let failed = |operation| MonitorError::io(operation, &path);
+        let ram = memory::new_ram(length).map_err(failed("make the memory for"))?;
+        let (target, file) = (ram.try_clone(), File::open(&path));
+        let (target, file) = (target.map_err(failed("fill"))?, file.map_err(failed("open"))?);
+        let filled = spawn_blocking(move || {
+            sparse::fill(&target, &file, length).map_err(MonitorError::io("read", &path))
+        });
+        Ok(Ram::Filled { ram, filled })
+    }
+}
+
+/// Our working directory, which is the VM's.
+fn here() -> &'static Path {
+    Path::new("")
+}
+
+fn saved_memory() -> PathBuf {
+    Path::new(part::RESTORE).join(part::MEMORY)
+}
+
+fn memory_length(spec: &VmSpec) -> u64 {
+    u64::from(spec.memory_mib) << 20
 }
 
 fn ended<T>(task: Result<T, JoinError>) -> Result<T, MonitorError> {

@@ -165,6 +165,7 @@ fn file_failure(error: &SnapshotError) -> SaveFailure {
         | SnapshotError::BadName { .. }
         | SnapshotError::Corrupt { .. }
         | SnapshotError::Mismatch { .. }
+        | SnapshotError::Unmappable { .. }
         | SnapshotError::Network(_)
         | SnapshotError::Overlay { .. }
         | SnapshotError::Interrupted

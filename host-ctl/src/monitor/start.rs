@@ -145,7 +145,9 @@ pub(super) async fn adopt(
     if spec.boot_id != boot.id {
         return Err(MonitorError::OtherBoot);
     }
-    let held = boot.saving || boot.copy_of.is_some() && boot.restored.is_none();
+    let replugged = boot.saving || boot.is_untold();
+    // A copy that was to be paused stays so.
+    let held = replugged && !(boot.is_untold() && boot.paused);
     let mut backend = match boot.backend {
         Some(backend) => {
             backend.open().map_err(MonitorError::io("look at the process of", Path::new(BACKEND_LOG)))?
@@ -178,7 +180,7 @@ pub(super) async fn adopt(
         spec,
         vsock: boot.vsock.clone(),
         before: boot.copy_of.and_then(|_| restore::before()),
-        replugged: held,
+        replugged,
     })
 }
 

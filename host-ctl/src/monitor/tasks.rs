@@ -49,8 +49,9 @@ pub(super) struct Tasks {
     backend: Option<Process>,
     agent: Option<Agent>,
     identity: Identity,
-    /// What the boot was told, and what the boot was told that it is a copy of.
+    /// What the boot was told.
     boot: BootSpec,
+    /// What the boot was told that it is a copy of, until it has been told who it is.
     before: Option<BootSpec>,
     /// Until the program's output is followed.
     output: Option<OutputLog>,
@@ -182,9 +183,9 @@ impl Tasks {
         }
     }
 
-    /// Tells a copy who it is.
+    /// Tells a copy who it is; done once.
     pub(super) fn tell_copy(&mut self) {
-        if let Some((agent, before)) = self.agent.clone().zip(self.before.clone()) {
+        if let Some((agent, before)) = self.agent.clone().zip(self.before.take()) {
             self.set.spawn(agent_calls::restore(agent, self.boot.clone(), before, self.inputs.clone()));
         }
     }

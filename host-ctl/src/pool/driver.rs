@@ -14,11 +14,13 @@ pub enum Way {
     Boot,
     /// From the golden snapshot.
     Restore,
+    /// As a private clone of the golden snapshot.
+    Clone,
 }
 
 impl Way {
     /// All of them.
-    pub const ALL: [Way; 2] = [Way::Boot, Way::Restore];
+    pub const ALL: [Way; 3] = [Way::Boot, Way::Restore, Way::Clone];
 
     /// Its name, as in JSON.
     #[must_use]
@@ -26,6 +28,7 @@ impl Way {
         match self {
             Way::Boot => "boot",
             Way::Restore => "restore",
+            Way::Clone => "clone",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The driver of real VMs: as `run -d` makes them, with the pool's label on them.
 //!
-//! There are two ways to make one ([`Way`]): by a boot, and from the [`Golden`] snapshot that was taken of the first.
-//! [`VmDriver::bring_up`] chooses.
+//! There are three ways to make one ([`Way`]): by a boot, from the [`Golden`] snapshot that was taken of the first, and as a
+//! private clone of that, which sees its memory instead of getting a copy. [`VmDriver::bring_up`] chooses.
 //!
 //! A reset ends the VM and makes it anew under the same name: a new directory, new memory, new disks, a new machine id,
 //! token and addresses. Nothing of the old VM but its name and number goes on.
@@ -10,6 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firstlight_protocol::boot_spec::Transport;
+use firstlight_protocol::hex::BootId;
 use firstlight_protocol::lifecycle::State;
 use tokio::time::{Instant, timeout};
 
@@ -20,7 +22,7 @@ use super::policy::MemberId;
 use crate::agent::{self, Connection as AgentConnection, Ping};
 use crate::monitor::client::{self, ClientError, Connection, Update};
 use crate::monitor::wire::Request;
-use crate::snapshot::{self, Identity, Snapshot, SnapshotError};
+use crate::snapshot::{self, Identity, Memory, Snapshot, SnapshotError};
 use crate::vm::id::hostname;
 use crate::vm::spec::NetworkSpec;
 use crate::vm::store::StoreError;
@@ -51,8 +53,20 @@ pub struct VmDriver {
     store: Store,
     pool: String,
     blueprint: Blueprint,
+    standby: Standby,
     start_limit: Duration,
     golden: Golden,
+}
+
+/// What VMs do that are ready and have no holder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Standby {
+    /// They run.
+    #[default]
+    Running,
+    /// Those that come from the golden snapshot stand still, and have not moved since: they take no processor time and no memory
+    /// of their own, and are told who they are when somebody gets them.
+    Paused,
 }
 
 /// A piece of work on a VM failed.
@@ -85,9 +99,9 @@ pub enum VmsError {
     /// The name belongs to a VM that is not the pool's.
     #[error("a VM called {0:?} exists that is not the pool's; remove it, or name the pool otherwise")]
     NotOurs(String),
-    /// It ended before it ran, or has ended since.
+    /// It ended before it was as it should be, or has ended since.
     #[error("the VM is {state}{reason}")]
-    NotRunning {
+    OtherState {
         /// Its state.
         state: &'static str,
         /// Why, with a colon before it, where that is known.
@@ -108,7 +122,8 @@ pub enum VmsError {
 
 impl VmDriver {
     /// A driver for the VMs of `pool`, whose directory, in the file system of `store`, is `directory`. A VM that takes
-    /// longer than `start_limit` to run counts as failed. `tell` hears of what is no VM's failure.
+    /// longer than `start_limit` to run counts as failed. Until somebody gets them, VMs are as `standby` says. `tell` hears of
+    /// what is no VM's failure.
     ///
     /// # Errors
     /// [`VmsError::Snapshot`] when an earlier golden snapshot cannot be removed.
@@ -117,11 +132,12 @@ impl VmDriver {
         pool: &str,
         directory: &Path,
         blueprint: Blueprint,
+        standby: Standby,
         start_limit: Duration,
         tell: Tell,
     ) -> Result<VmDriver, VmsError> {
         let golden = Golden::new(pool, directory, tell)?;
-        Ok(VmDriver { store, pool: pool.to_owned(), blueprint, start_limit, golden })
+        Ok(VmDriver { store, pool: pool.to_owned(), blueprint, standby, start_limit, golden })
     }
 
     fn is_ours(&self, vm: &VmDir) -> bool {
@@ -156,37 +172,45 @@ impl VmDriver {
         prepared.await.unwrap_or_else(|error| Err(VmsError::Blueprint(error.to_string())))
     }
 
-    /// Starts the VM and waits until it runs.
-    async fn start(&self, vm: &VmDir) -> Result<(), VmsError> {
-        let running = async {
+    /// Starts the VM and waits until it is in `state`.
+    async fn start(&self, vm: &VmDir, state: &State) -> Result<(), VmsError> {
+        let started = async {
             client::start(vm).await?;
-            running(vm).await
+            reach(vm, state).await
         };
         let limit = self.start_limit;
-        timeout(limit, running).await.unwrap_or(Err(VmsError::TooSlow { awaited: "running", limit }))
+        timeout(limit, started).await.unwrap_or(Err(VmsError::TooSlow { awaited: state.name(), limit }))
     }
 
-    /// Makes the VM of `source`: every way to make one is here.
-    async fn bring_up(&self, vm: MemberId, source: Source<'_>) -> Result<Way, VmsError> {
-        match source {
-            Source::Golden(golden) => self.restore(vm, &golden).await.map(|()| Way::Restore),
-            Source::Boot(turn) => self.boot(vm, turn).await.map(|()| Way::Boot),
+    /// Makes the VM of `source`: every way to make one is here. Where what the golden snapshot was taken with has changed, such
+    /// as QEMU, the VM is booted and takes its place.
+    async fn bring_up(&self, vm: MemberId, source: Source<'_>) -> Result<Made, VmsError> {
+        let golden = match source {
+            Source::Golden(golden) => golden,
+            Source::Boot(turn) => return Ok(self.boot(vm, turn).await?.into()),
+        };
+        match self.restore(vm, &golden).await {
+            Err(VmsError::Snapshot(mismatch @ SnapshotError::Mismatch { .. })) => {
+                let way = self.boot(vm, self.golden.turn()).await?;
+                Ok(Made { way, fell_back: Some(mismatch.to_string()) })
+            }
+            restored => Ok(restored?.into()),
         }
     }
 
     /// Makes the VM by a boot. With a turn it becomes the golden snapshot.
-    async fn boot(&self, vm: MemberId, turn: Option<Turn<'_>>) -> Result<(), VmsError> {
+    async fn boot(&self, vm: MemberId, turn: Option<Turn<'_>>) -> Result<Way, VmsError> {
         let vm = self.prepare(vm).await?;
         let turn = turn.and_then(|turn| turn.unless_hopeless(&vm));
-        self.start(&vm).await?;
+        self.start(&vm, &State::Running).await?;
         if let Some(turn) = turn {
             turn.save(&vm).await;
         }
-        Ok(())
+        Ok(Way::Boot)
     }
 
     /// Makes the VM from the golden snapshot. One that no VM can be restored from is given up.
-    async fn restore(&self, vm: MemberId, golden: &Snapshot) -> Result<(), VmsError> {
+    async fn restore(&self, vm: MemberId, golden: &Snapshot) -> Result<Way, VmsError> {
         let restored = self.try_restore(vm, golden).await;
         if restored.as_ref().is_err_and(VmsError::is_the_snapshots) {
             self.golden.discard(golden);
@@ -194,7 +218,7 @@ impl VmDriver {
         restored
     }
 
-    async fn try_restore(&self, vm: MemberId, golden: &Snapshot) -> Result<(), VmsError> {
+    async fn try_restore(&self, vm: MemberId, golden: &Snapshot) -> Result<Way, VmsError> {
         let name = vm_name(&self.pool, vm);
         let spec = &golden.manifest().spec;
         let network = match &spec.network {
@@ -208,10 +232,28 @@ impl VmDriver {
             network,
             environment: Vec::new(),
             labels: spec.labels.clone(),
+            // A vsock backend would have to share the memory.
+            memory: match spec.boot.transport {
+                Transport::Serial => Memory::Mapped,
+                Transport::Vsock => Memory::Copied,
+            },
+            paused: self.standby == Standby::Paused,
             name,
         };
+        let way = match identity.memory {
+            Memory::Mapped => Way::Clone,
+            Memory::Copied => Way::Restore,
+        };
+        let state = if identity.paused { State::Paused } else { State::Running };
         let vm = snapshot::make(&self.store, golden, identity).await?;
-        self.start(&vm).await
+        self.start(&vm, &state).await.map(|()| way)
+    }
+
+    /// Whether `dir` is of a VM that was started once, after its last holder was gone: anew, or from the snapshot of a VM that
+    /// had no holder yet. No holder ever saw it then.
+    fn is_untouched(&self, dir: &VmDir, view: &VmView) -> bool {
+        let golden = dir.spec().restored_from.as_ref().is_none_or(|from| from == self.golden.name());
+        golden && view.boots == 1
     }
 }
 
@@ -235,34 +277,42 @@ impl Driver for VmDriver {
         match self.bring_up(vm, source).await {
             Err(error) if restoring => {
                 self.destroy(vm).await?;
-                let way = self.bring_up(vm, Source::Boot(self.golden.turn())).await?;
+                let way = self.boot(vm, self.golden.turn()).await?;
                 Ok(Made { way, fell_back: Some(error.to_string()) })
             }
-            made => Ok(made?.into()),
+            made => made,
         }
     }
 
     async fn reset(&self, vm: MemberId) -> Result<Made, VmsError> {
         self.destroy(vm).await?;
         let source = self.golden.source().await;
-        Ok(self.bring_up(vm, source).await?.into())
+        self.bring_up(vm, source).await
     }
 
     async fn prove(&self, vm: MemberId) -> Result<(), VmsError> {
         let dir = self.existing_vm(vm)?;
         let view = dir.view()?;
-        require_running(&view)?;
-        // Its directory was made after its last holder was gone, and it was started once: anew, or from the snapshot of a
-        // VM that had no holder yet. So no holder ever saw it.
-        let golden = dir.spec().restored_from.as_ref().is_none_or(|from| from == self.golden.name());
-        if !golden || view.boots != 1 || Some(answer(&dir).await?) != view.boot_id {
+        if view.state == State::Paused {
+            // It answers when it is checked, before anybody gets it.
+            return if self.is_untouched(&dir, &view) { Ok(()) } else { Err(VmsError::OtherBoot) };
+        }
+        require(&view, &State::Running)?;
+        if !self.is_untouched(&dir, &view) || Some(answer(&dir).await?) != view.boot_id {
             return Err(VmsError::OtherBoot);
         }
         Ok(())
     }
 
     async fn check(&self, vm: MemberId) -> Result<(), VmsError> {
-        answer(&self.existing_vm(vm)?).await.map(drop)
+        let vm = self.existing_vm(vm)?;
+        match self.standby {
+            Standby::Running => answer(&vm).await.map(drop),
+            Standby::Paused => {
+                let boot = resume(&vm).await?;
+                if Some(answer(&vm).await?) == boot { Ok(()) } else { Err(VmsError::OtherBoot) }
+            }
+        }
     }
 
     async fn destroy(&self, vm: MemberId) -> Result<(), VmsError> {
@@ -294,29 +344,44 @@ fn not_ours_is_none(error: VmsError) -> Result<Option<VmDir>, VmsError> {
     if let VmsError::NotOurs(_) = error { Ok(None) } else { Err(error) }
 }
 
-/// Waits until the VM is Running.
-async fn running(vm: &VmDir) -> Result<(), VmsError> {
+/// Waits until the VM is in `state`.
+async fn reach(vm: &VmDir, state: &State) -> Result<(), VmsError> {
     let mut connection = Connection::open(vm).await?;
     connection.subscribe().await?;
-    while connection.view().state != State::Running {
+    follow_to(&mut connection, state).await
+}
+
+async fn follow_to(connection: &mut Connection, state: &State) -> Result<(), VmsError> {
+    while connection.view().state != *state {
         if connection.view().state.is_final() || connection.next().await? == Update::End {
             break;
         }
     }
-    require_running(&connection.view())
+    require(&connection.view(), state)
 }
 
-fn require_running(view: &VmView) -> Result<(), VmsError> {
-    if view.state == State::Running {
+/// Lets a VM that stands still go on, and waits until it knows who it is: that boot.
+async fn resume(vm: &VmDir) -> Result<Option<BootId>, VmsError> {
+    let mut connection = Connection::open(vm).await?;
+    connection.subscribe().await?;
+    if connection.view().state == State::Paused {
+        connection.request(&Request::Resume).await?;
+    }
+    follow_to(&mut connection, &State::Running).await?;
+    Ok(connection.view().boot_id)
+}
+
+fn require(view: &VmView, state: &State) -> Result<(), VmsError> {
+    if view.state == *state {
         return Ok(());
     }
     let reason = view.failure.as_ref().map(|failure| format!(": {}: {}", failure.stage, failure.reason));
-    Err(VmsError::NotRunning { state: view.state.name(), reason: reason.unwrap_or_default() })
+    Err(VmsError::OtherState { state: view.state.name(), reason: reason.unwrap_or_default() })
 }
 
 /// A round trip to the agent; the boot it answers for. Over a connection of its own, not one that is kept: that the agent
 /// takes new ones is what the next holder needs, and nothing of the pool's stays in a VM that somebody holds.
-async fn answer(vm: &VmDir) -> Result<firstlight_protocol::hex::BootId, VmsError> {
+async fn answer(vm: &VmDir) -> Result<BootId, VmsError> {
     let deadline = Instant::now() + ANSWER_LIMIT;
     let (address, token) = vm.agent()?.ok_or(VmsError::NoAgent)?;
     let mut connection = AgentConnection::open(&address, &token, deadline).await?;

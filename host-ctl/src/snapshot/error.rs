@@ -50,6 +50,15 @@ pub enum SnapshotError {
         /// What there is now.
         here: String,
     },
+    /// The guest's memory cannot be mapped privately.
+    #[error(
+        "the snapshot {name:?} was taken of a VM with a vsock, which has to share its memory with others; restore it without \
+         --private, or take it of a VM that was run with --transport serial"
+    )]
+    Unmappable {
+        /// The snapshot.
+        name: String,
+    },
     /// The VM that is to be made cannot have the network that is asked for.
     #[error("{0}")]
     Network(String),

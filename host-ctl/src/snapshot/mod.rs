@@ -14,12 +14,14 @@
 //! | `guest.json` | the [`Saved`] guest: its secrets, and how far its output had come |
 //! | `disks/` | the disks' [`layers`](disks), each as it was; only ever read from then on |
 //!
-//! Files are hard links between a snapshot and the VMs made of it, so either can be removed without the other.
+//! Files are hard links between a snapshot and the VMs made of it, so either can be removed without the other. Its own files are
+//! made read-only when it is whole, and nobody writes to them from then on.
 
 pub mod disks;
 mod error;
 pub mod manifest;
 mod obstacle;
+mod plan;
 pub mod platform;
 pub mod restore;
 pub mod saved;
@@ -31,9 +33,10 @@ mod take;
 pub use error::SnapshotError;
 pub use manifest::Manifest;
 pub use obstacle::Obstacle;
+pub use plan::{Memory, Plan};
 pub use restore::{Identity, make};
 pub use saved::Saved;
-pub use seal::{Seal, Sealed};
+pub use seal::{FileStamp, Seal, Sealed};
 pub use store::{Snapshot, SnapshotDraft, Snapshots};
 pub use take::{TakeError, take};
 
@@ -49,8 +52,8 @@ pub mod name {
     pub const GUEST: &str = "guest.json";
     /// What a VM begins with, its disks apart.
     pub const BEGINNING: [&str; 3] = [MEMORY, DEVICES, GUEST];
-    /// In a VM's `restore/`: what the files it begins with were when they were saved. With it, the VM is to be restored.
-    pub const SEALS: &str = "seals.json";
+    /// In a VM's `restore/`: the plan. With it, the VM is to be restored.
+    pub const PLAN: &str = "plan.json";
     /// The disks.
     pub const DISKS: &str = "disks";
     /// Held by whoever works on a draft.

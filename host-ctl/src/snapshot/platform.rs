@@ -19,6 +19,9 @@ use crate::vm::spec::Machine;
 pub struct Platform {
     /// The VMM's own word for itself.
     pub vmm: String,
+    /// The VMM's file: where it is the same, so is its word.
+    #[serde(default)]
+    pub vmm_file: String,
     /// The processor that the guest sees.
     pub cpu: String,
     /// The emulated machine.
@@ -32,13 +35,19 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// What a VM of `spec` would run on now.
+    /// What a VM of `spec` would run on now. The VMM is asked for its version unless its file is the one that is `known`.
     ///
     /// # Errors
     /// [`SnapshotError::Io`] when a file of it is missing.
-    pub async fn of(spec: &VmSpec) -> Result<Platform, SnapshotError> {
+    pub async fn of(spec: &VmSpec, known: Option<&Platform>) -> Result<Platform, SnapshotError> {
+        let vmm_file = stamp(&spec.assets.vmm)?;
+        let vmm = match known.filter(|known| known.vmm_file == vmm_file) {
+            Some(known) => known.vmm.clone(),
+            None => vmm_version(&spec.assets.vmm).await?,
+        };
         Ok(Platform {
-            vmm: vmm_version(&spec.assets.vmm).await?,
+            vmm,
+            vmm_file,
             cpu: cpu(spec),
             machine: spec.machine,
             kernel: stamp(&spec.assets.kernel)?,
@@ -112,6 +121,7 @@ mod tests {
     fn platform() -> Platform {
         Platform {
             vmm: "QEMU 7.2".into(),
+            vmm_file: "qemu (1 bytes)".into(),
             cpu: "QEMU's own".into(),
             machine: Machine::Q35,
             kernel: "vmlinuz (1 bytes)".into(),

@@ -6,10 +6,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use firstlight_protocol::boot_spec::Mac;
+use firstlight_protocol::boot_spec::{Mac, Transport};
 
 use super::platform::{Platform, stamp};
-use super::{Sealed, Snapshot, SnapshotError, disks, name};
+use super::{Memory, Plan, Sealed, Snapshot, SnapshotError, disks, name};
 use crate::boot::machine;
 use crate::vm::lock::Lock;
 use crate::vm::spec::{NetworkSpec, UpperSpec, VmSpec};
@@ -34,6 +34,10 @@ pub struct Identity {
     pub environment: Vec<(String, String)>,
     /// Its labels, in place of the snapshot's.
     pub labels: BTreeMap<String, String>,
+    /// How it gets its memory.
+    pub memory: Memory,
+    /// Whether it is held still until somebody resumes it.
+    pub paused: bool,
 }
 
 /// Makes a VM that begins where `snapshot` was taken.
@@ -42,14 +46,18 @@ pub struct Identity {
 /// [`SnapshotError`]; nothing is left then.
 pub async fn make(store: &Store, snapshot: &Snapshot, identity: Identity) -> Result<VmDir, SnapshotError> {
     let manifest = snapshot.manifest();
-    manifest.platform.check(&Platform::of(&manifest.spec).await?, &manifest.name)?;
+    let here = Platform::of(&manifest.spec, Some(&manifest.platform)).await?;
+    manifest.platform.check(&here, &manifest.name)?;
+    if identity.memory == Memory::Mapped && manifest.spec.boot.transport != Transport::Serial {
+        return Err(SnapshotError::Unmappable { name: manifest.name.clone() });
+    }
     check_files(snapshot)?;
     // Two at a time could choose the same address.
     let lock = snapshot.dir().join(name::LOCK);
     let _choosing = Lock::take(&lock).await.map_err(SnapshotError::io("lock", &lock))?;
     let spec = spec(store, snapshot, &identity)?;
     let draft = store.draft(&identity.name)?;
-    give_memory(snapshot, draft.path())?;
+    give_memory(snapshot, &identity, draft.path())?;
     for file in &manifest.linked {
         disks::link(&snapshot.dir().join(file), &draft.path().join(file))?;
     }
@@ -73,24 +81,21 @@ fn check_files(snapshot: &Snapshot) -> Result<(), SnapshotError> {
     snapshot.saved().map(drop)
 }
 
-fn give_memory(snapshot: &Snapshot, vm: &Path) -> Result<(), SnapshotError> {
+fn give_memory(snapshot: &Snapshot, identity: &Identity, vm: &Path) -> Result<(), SnapshotError> {
     let into = vm.join(name::RESTORE);
     fs::create_dir(&into).map_err(SnapshotError::io("make", &into))?;
     for file in name::BEGINNING {
         disks::link(&snapshot.dir().join(file), &into.join(file))?;
     }
-    let seals: Vec<Sealed> = snapshot.manifest().files.iter().map(in_vm).collect();
-    let path = into.join(name::SEALS);
-    let text =
-        serde_json::to_vec(&seals).map_err(|error| SnapshotError::io("encode", &path)(error.into()))?;
-    fs::write(&path, text).map_err(SnapshotError::io("write", &path))
+    let files = snapshot.manifest().files.iter().map(in_vm).collect();
+    Plan { files, memory: identity.memory, paused: identity.paused }.write(vm)
 }
 
 /// The same file in a VM that begins with it, relative to the VM's directory.
 fn in_vm(sealed: &Sealed) -> Sealed {
     let begins = name::BEGINNING.iter().any(|file| sealed.file == Path::new(file));
     let file = if begins { Path::new(name::RESTORE).join(&sealed.file) } else { sealed.file.clone() };
-    Sealed { file, seal: sealed.seal.clone() }
+    Sealed { file, ..sealed.clone() }
 }
 
 fn spec(store: &Store, snapshot: &Snapshot, identity: &Identity) -> Result<VmSpec, SnapshotError> {

@@ -1,8 +1,8 @@
-//! Whether a file is the one that was saved.
+//! Whether a file is the one that was saved: by every byte of it, or by what changes with every write to it.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use firstlight_protocol::hex;
@@ -34,6 +34,40 @@ pub struct Sealed {
     pub file: PathBuf,
     /// What it was.
     pub seal: Seal,
+    /// Where it was, and when it was written last.
+    #[serde(default)]
+    pub stamp: Option<FileStamp>,
+}
+
+/// What changes with every write to a file and with every copy made of it, and stays when it gets another name. Source:
+/// `inode(7)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileStamp {
+    /// The file system it is in.
+    device: u64,
+    /// Its number there.
+    inode: u64,
+    /// Its length in bytes.
+    length: u64,
+    /// When it was written last, in seconds since 1970, and nanoseconds besides.
+    written: (i64, i64),
+}
+
+impl FileStamp {
+    /// That of the file at `path`.
+    ///
+    /// # Errors
+    /// As `stat(2)`.
+    pub fn of(path: &Path) -> io::Result<FileStamp> {
+        let metadata = path.metadata()?;
+        Ok(FileStamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            written: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
 }
 
 impl Seal {
@@ -70,8 +104,11 @@ impl Sealed {
     /// [`SnapshotError::Io`].
     pub fn of(dir: &Path, file: &Path) -> Result<Sealed, SnapshotError> {
         let path = dir.join(file);
-        let seal = Seal::of(&path).map_err(SnapshotError::io("read", &path))?;
-        Ok(Sealed { file: file.to_owned(), seal })
+        let failed = |error| SnapshotError::io("read", &path)(error);
+        // Before the bytes: what is written meanwhile is seen later.
+        let stamp = FileStamp::of(&path).map_err(failed)?;
+        let seal = Seal::of(&path).map_err(failed)?;
+        Ok(Sealed { file: file.to_owned(), seal, stamp: Some(stamp) })
     }
 
     /// Whether the file in `dir` is as long as it was. That costs nothing, and finds what was cut short.
@@ -95,10 +132,20 @@ impl Sealed {
     /// [`SnapshotError::Corrupt`], which names the snapshot and the file; [`SnapshotError::Io`] when it cannot be read.
     pub fn check(&self, dir: &Path, snapshot: &str) -> Result<(), SnapshotError> {
         self.check_length(dir, snapshot)?;
-        if Sealed::of(dir, &self.file)? == *self {
+        if Sealed::of(dir, &self.file)?.seal == self.seal {
             return Ok(());
         }
         Err(self.corrupt(snapshot, "its contents have changed"))
+    }
+
+    /// The same for a file that nobody has written to since it was sealed, at no cost: its bytes are looked at only where that
+    /// cannot be said. What the disk does to it behind the file system's back is not found.
+    ///
+    /// # Errors
+    /// As [`Sealed::check`].
+    pub fn check_untouched(&self, dir: &Path, snapshot: &str) -> Result<(), SnapshotError> {
+        let here = FileStamp::of(&dir.join(&self.file)).ok();
+        if here.is_some() && here == self.stamp { Ok(()) } else { self.check(dir, snapshot) }
     }
 
     fn corrupt(&self, snapshot: &str, reason: &str) -> SnapshotError {
@@ -134,6 +181,29 @@ mod tests {
             let error = sealed.check(dir.path(), "golden").unwrap_err().to_string();
             assert!(error.contains("\"golden\" is damaged: memory: its contents have changed"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_is_looked_at_and_one_that_was_not_is_not() {
+        let (dir, sealed) = sealed(&[7; LENGTH]);
+        let path = dir.path().join("memory");
+        let written = path.metadata().unwrap().modified().unwrap();
+        let write = |byte: u8| File::options().write(true).open(&path).unwrap().write_all_at(&[byte], 5).unwrap();
+        write(8);
+        assert!(sealed.check_untouched(dir.path(), "golden").is_err());
+        // Nothing tells it from one that was not written to, under whatever name.
+        let unwritten = || File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+        unwritten();
+        std::fs::hard_link(&path, dir.path().join("link")).unwrap();
+        std::fs::rename(dir.path().join("link"), &path).unwrap();
+        sealed.check_untouched(dir.path(), "golden").unwrap();
+        // A copy is another file.
+        std::fs::copy(&path, dir.path().join("copy")).unwrap();
+        std::fs::rename(dir.path().join("copy"), &path).unwrap();
+        unwritten();
+        assert!(sealed.check_untouched(dir.path(), "golden").is_err());
+        write(7);
+        sealed.check_untouched(dir.path(), "golden").unwrap();
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The snapshots of a state directory. One is prepared in a hidden directory and appears by one `rename(2)` once all of
 //! it is on disk, so nothing that looks whole ever is not.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use firstlight_protocol::hex;
+use rustix::process::geteuid;
 
 use super::disks::link;
 use super::manifest::{Disk, Manifest, Shared, VERSION};
@@ -204,6 +206,7 @@ impl SnapshotDraft {
     ) -> Result<Manifest, SnapshotError> {
         let linked = self.link_own_files(vm)?;
         let files = self.seal(&disks, &linked)?;
+        self.make_read_only(&disks)?;
         let manifest = Manifest {
             version: VERSION,
             name: self.name.clone(),
@@ -239,14 +242,20 @@ impl SnapshotDraft {
 
     /// What the files are now: the guest goes on meanwhile, and never sees them again.
     fn seal(&self, disks: &[Disk], linked: &[PathBuf]) -> Result<Vec<Sealed>, SnapshotError> {
-        let layers =
-            disks.iter().flat_map(|disk| &disk.layers).map(|layer| Path::new(name::DISKS).join(layer));
-        let own = name::BEGINNING.map(PathBuf::from);
-        own.into_iter()
-            .chain(layers)
-            .chain(linked.iter().cloned())
-            .map(|file| Sealed::of(&self.dir, &file))
-            .collect()
+        let own = own_files(disks);
+        own.chain(linked.iter().cloned()).map(|file| Sealed::of(&self.dir, &file)).collect()
+    }
+
+    /// Guards what VMs are to begin with against a slip. To map a memory privately QEMU wants to be allowed to write to the
+    /// file (before 8.2, which has `rom=off`), although it never does; root always is.
+    fn make_read_only(&self, disks: &[Disk]) -> Result<(), SnapshotError> {
+        for file in own_files(disks) {
+            let mode = if file == Path::new(name::MEMORY) && !geteuid().is_root() { 0o600 } else { 0o400 };
+            let path = self.dir.join(file);
+            let made = fs::set_permissions(&path, Permissions::from_mode(mode));
+            made.map_err(SnapshotError::io("make read-only", &path))?;
+        }
+        Ok(())
     }
 
     /// A root that was made for the VM is in its directory, and goes with it.
@@ -268,6 +277,12 @@ impl Drop for SnapshotDraft {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// The files that are the snapshot's alone, its manifest apart.
+fn own_files(disks: &[Disk]) -> impl Iterator<Item = PathBuf> {
+    let layers = disks.iter().flat_map(|disk| &disk.layers).map(|layer| Path::new(name::DISKS).join(layer));
+    name::BEGINNING.map(PathBuf::from).into_iter().chain(layers)
 }
 
 /// The images that stay where they are.

@@ -33,12 +33,13 @@ pub enum TakeError {
 /// # Errors
 /// [`TakeError`]; nothing is left then.
 pub async fn take(vm: &VmDir, snapshots: &Snapshots, name: &str) -> Result<Manifest, TakeError> {
-    if let Some(obstacle) = Obstacle::of(vm.spec()) {
+    let boot = vm.fold().map_err(ClientError::from)?.boot().and_then(Obstacle::of_boot);
+    if let Some(obstacle) = Obstacle::of(vm.spec()).or(boot) {
         return Err(TakeError::Obstacle(obstacle));
     }
     let mut connection = Connection::open(vm).await?;
     connection.subscribe().await?;
-    let platform = Platform::of(vm.spec()).await?;
+    let platform = Platform::of(vm.spec(), None).await?;
     let draft = snapshots.draft(name)?;
     let disks = save(&mut connection, &draft).await?;
     let vm = vm.clone();

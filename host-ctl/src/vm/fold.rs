@@ -11,6 +11,7 @@ use super::record::{Entry, Record, Source};
 use super::view::Liveness;
 use crate::agent::transport::Address;
 use crate::clock::Stamp;
+use crate::snapshot::Memory;
 use crate::snapshot::saved::TimedStep;
 
 /// Records, added up one by one.
@@ -47,6 +48,8 @@ pub struct Boot {
     pub paused: bool,
     /// The boot it is a copy of, restored from a snapshot.
     pub copy_of: Option<BootId>,
+    /// How the copy got its memory.
+    pub memory: Memory,
     /// What the copy did to become itself.
     pub restored: Option<Vec<TimedStep>>,
     /// Whether the guest is being saved.
@@ -182,6 +185,7 @@ impl Boot {
             start_failed: None,
             paused: false,
             copy_of: None,
+            memory: Memory::default(),
             restored: None,
             saving: false,
             facts: BootFacts::default(),
@@ -198,6 +202,12 @@ impl Boot {
         self.start_failed.is_some() || self.vmm_exit.is_some()
     }
 
+    /// Whether its guest was not told yet that it is a copy.
+    #[must_use]
+    pub fn is_untold(&self) -> bool {
+        self.copy_of.is_some() && self.restored.is_none()
+    }
+
     /// The lowest sequence number that was not heard.
     #[must_use]
     pub fn first_missing_event(&self) -> u64 {
@@ -208,7 +218,10 @@ impl Boot {
     fn apply(&mut self, record: &Record) {
         match &record.entry {
             Entry::Created | Entry::BootStarted { .. } => {}
-            Entry::CopyOf { boot } => self.copy_of = Some(*boot),
+            Entry::CopyOf { boot, memory } => {
+                self.copy_of = Some(*boot);
+                self.memory = *memory;
+            }
             Entry::Restored { steps } => self.restored = Some(steps.clone()),
             Entry::RestoreFailed { reason } => {
                 let failure = Failure { stage: "restore".into(), reason: reason.clone() };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::process::ProcessId;
 use crate::agent::transport::Address;
 use crate::clock::Stamp;
+use crate::snapshot::Memory;
 use crate::snapshot::manifest::Disk;
 use crate::snapshot::saved::TimedStep;
 
@@ -45,6 +46,9 @@ pub enum Entry {
     CopyOf {
         /// The boot that was saved.
         boot: BootId,
+        /// How the copy got its memory.
+        #[serde(default)]
+        memory: Memory,
     },
     /// The copy was told who it is.
     Restored {

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 use tokio_vsock::{VsockAddr, VsockStream};
 
 use super::error::{Awaited, Error};
-use crate::backoff::{Attempt, jitter, retry};
+use crate::backoff::{Attempt, Backoff, jitter, retry};
 use crate::socket_path::ShortPath;
 
 /// Where a guest's ports are reached.
@@ -89,8 +89,9 @@ impl Duplex for tokio::io::DuplexStream {
 /// How long one attempt to connect may take before another is made. A guest that listens answers in milliseconds.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// Refusals in a row of a vhost-user backend that say nothing yet.
-const EMPTY_REFUSALS: u32 = 3;
+/// How long refusals of a road that has others say little: an agent that is being started again, or that many want to reach at
+/// once, refuses too.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// Connects to `port` of the guest at `address`.
 ///
@@ -101,18 +102,21 @@ const EMPTY_REFUSALS: u32 = 3;
 /// # Errors
 /// [`Error::Unreachable`] when nothing listens there, [`Error::Timeout`] at the deadline.
 pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<Stream, Error> {
-    let mut refusals = match address {
-        Address::VhostUser(_) | Address::Monitor { .. } | Address::Serial(_) => EMPTY_REFUSALS,
-        Address::Kernel(_) | Address::Unix(_) => 0,
+    let doubt = match address {
+        Address::VhostUser(_) | Address::Monitor { .. } | Address::Serial(_) => DOUBT,
+        Address::Kernel(_) | Address::Unix(_) => Duration::ZERO,
     };
+    let mut pauses = Backoff::new(deadline.min(Instant::now() + doubt), jitter);
     loop {
         let attempt = deadline.min(Instant::now() + ATTEMPT);
         match timeout_at(attempt, dial(address, port)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(_)) if refusals > 0 => refusals -= 1,
-            Ok(Err(source)) => {
-                return Err(Error::Unreachable { address: format!("{address} port {port}"), source });
-            }
+            Ok(Err(source)) => match pauses.next(Instant::now()) {
+                Some(next) => sleep_until(next).await,
+                None => {
+                    return Err(Error::Unreachable { address: format!("{address} port {port}"), source });
+                }
+            },
             Err(_) if Instant::now() >= deadline => return Err(Error::Timeout(Awaited::Connect)),
             Err(_) => {}
         }

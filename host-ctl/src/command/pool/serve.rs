@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use firstlight_host_ctl::clock::{Stamp, host_boot_id};
 use firstlight_host_ctl::pool::news::News;
 use firstlight_host_ctl::pool::place::PoolPlace;
 use firstlight_host_ctl::pool::policy::{Bounds, Moment};
 use firstlight_host_ctl::pool::service::{Service, Setup};
-use firstlight_host_ctl::pool::vms::{Blueprint, VmDriver};
+use firstlight_host_ctl::pool::vms::{self, Blueprint, VmDriver};
 use firstlight_host_ctl::pool::{Pool, PoolError, server};
 use firstlight_host_ctl::vm::spec::NetworkSpec;
 use firstlight_host_ctl::vm::{Store, VmId, VmSpec};
@@ -63,6 +63,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5m")]
     max_idle: Duration,
 
+    /// What VMs do that are ready and that nobody has
+    #[arg(long, value_enum, default_value_t = Standby::Running)]
+    standby: Standby,
+
     /// How long a VM may take to run
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "60s")]
     boot_timeout: Duration,
@@ -73,6 +77,23 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     vm: VmOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Standby {
+    /// They run: the quickest to be had
+    Running,
+    /// Those from a snapshot stand still, and take neither processor time nor memory of their own
+    Paused,
+}
+
+impl From<Standby> for vms::Standby {
+    fn from(standby: Standby) -> vms::Standby {
+        match standby {
+            Standby::Running => vms::Standby::Running,
+            Standby::Paused => vms::Standby::Paused,
+        }
+    }
 }
 
 impl Serve {
@@ -94,9 +115,10 @@ impl Serve {
             news: Box::new(tell),
         };
         let (boot_timeout, drain_timeout) = (self.boot_timeout, self.drain_timeout);
-        let vms = blueprint(self.vm, store.clone());
+        let standby = self.standby.into();
+        let blueprint = blueprint(self.vm, store.clone());
         let (name, directory) = (place.name(), place.directory());
-        let driver = VmDriver::new(store, name, directory, vms, boot_timeout, Box::new(tell));
+        let driver = VmDriver::new(store, name, directory, blueprint, standby, boot_timeout, Box::new(tell));
         let driver = driver.map_err(|error| Failure::failed(error.to_string()))?;
         let (service, pool) = Service::open(setup, driver)?;
         let listener = server::listen(&place.socket())?;

@@ -8,7 +8,7 @@ use super::vsock::{CHARDEV, DEVICE, PORT};
 use crate::driver::accel::Accelerator;
 use crate::driver::config::{
     AGENT_PORT_SOCKET, DiskConfig, DiskFormat, EVENTS_PORT_SOCKET, MachineConfig, NetworkBackend,
-    NetworkConfig, Origin, SERIAL_FIFO, VHOST_SOCKET, VsockConfig,
+    NetworkConfig, Origin, SERIAL_FIFO, VHOST_SOCKET, VsockConfig, Writes,
 };
 use crate::vm::spec::Machine;
 use firstlight_protocol::port::serial;
@@ -173,20 +173,26 @@ impl Args {
     }
 }
 
-/// The machine and its memory. A vhost-user backend has to share it, and so do we to save it.
+/// The machine and its memory. A vhost-user backend has to share it, and so do we to save it; a private one only its guest sees.
 fn args_memory(args: &mut Args, machine: &MachineConfig, kind: &str) {
     args.option("-m", format!("{}M", machine.memory_mib));
     let size = machine.memory_mib;
-    let memory = match (&machine.origin, machine.vsock, machine.machine) {
-        (Origin::Memory { ram }, _, _) => format!("memory-backend-file,mem-path={}", ram.display()),
+    let (memory, share) = match (&machine.origin, machine.vsock, machine.machine) {
+        (Origin::Memory { ram, writes }, _, _) => {
+            let share = match writes {
+                Writes::Shared => "on",
+                Writes::Private => "off",
+            };
+            (format!("memory-backend-file,mem-path={}", ram.display()), share)
+        }
         (Origin::Kernel, VsockConfig::Kernel { .. } | VsockConfig::Serial, Machine::Microvm) => {
             args.option("-machine", kind);
             return;
         }
-        (Origin::Kernel, _, _) => "memory-backend-memfd".to_owned(),
+        (Origin::Kernel, _, _) => ("memory-backend-memfd".to_owned(), "on"),
     };
     args.option("-machine", format!("{kind},memory-backend=ram"));
-    args.option("-object", format!("{memory},id=ram,size={size}M,share=on"));
+    args.option("-object", format!("{memory},id=ram,size={size}M,share={share}"));
 }
 
 #[cfg(test)]
@@ -258,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_gets_a_saved_memory_has_neither_initramfs_nor_vsock_but_the_port_for_one() {
-        let origin = Origin::Memory { ram: "/proc/1/fd/7".into() };
+        let origin = Origin::Memory { ram: "/proc/1/fd/7".into(), writes: Writes::Shared };
         let machine = MachineConfig { machine: Machine::Q35, origin, ..machine() };
         assert_eq!(values(&machine, "-incoming"), ["defer"]);
         let memory = "memory-backend-file,mem-path=/proc/1/fd/7,id=ram,size=256M,share=on";
@@ -271,13 +277,21 @@ mod tests {
 
     #[test]
     fn the_ports_in_the_place_of_a_vsock_are_there_from_the_first() {
-        for origin in [Origin::Kernel, Origin::Memory { ram: "restore/ram".into() }] {
+        for origin in [Origin::Kernel, Origin::Memory { ram: "memory".into(), writes: Writes::Private }] {
             let machine = MachineConfig { vsock: VsockConfig::Serial, origin, ..machine() };
             let devices = values(&machine, "-device");
             let ports: Vec<&String> = devices.iter().filter(|device| device.contains("nr=")).collect();
             assert_eq!(ports.len(), 2, "{devices:?}");
             assert!(!devices.iter().any(|device| device.contains("vsock")), "{devices:?}");
         }
+    }
+
+    #[test]
+    fn a_memory_that_is_mapped_privately_is_not_shared() {
+        let origin = Origin::Memory { ram: "restore/memory".into(), writes: Writes::Private };
+        let machine = MachineConfig { vsock: VsockConfig::Serial, origin, ..machine() };
+        let memory = "memory-backend-file,mem-path=restore/memory,id=ram,size=256M,share=off";
+        assert_eq!(values(&machine, "-object"), [memory]);
     }
 
     #[test]
