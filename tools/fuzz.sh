@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$root"
 
 seconds=${TIME:-60}
-read -ra targets <<<"${TARGET:-archive connect frames messages session tree}"
+read -ra targets <<<"${TARGET:-archive connect frames messages multiplex session tree}"
 triple=$(rustc -vV | sed -n 's/^host: //p')
 built=$target/fuzz
 log=$built/log

@@ -9,9 +9,14 @@
 //! `FLUSH` is a run of one byte, longer than any frame. A side that still carries connections takes its beginning for the rest
 //! of something it was being sent; what follows is no frame, and that ends its conversation.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::hung_up;
 
 /// Most bytes in one frame, its header not among them.
 pub(crate) const MAX_FRAME_BODY: usize = 16 << 10;
@@ -107,11 +112,23 @@ pub(crate) async fn hear(
     }
 }
 
-/// The guest has opened its port.
-pub(crate) async fn announce(line: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+/// The guest has opened its port. Returns once that is said, or nobody is there to hear it: then whoever comes greets by
+/// himself, and this goes before the answer.
+pub(crate) async fn announce(line: &mut (impl AsyncBufRead + AsyncWrite + Unpin)) -> io::Result<()> {
     line.write_all(&FLUSH).await?;
     line.write_all(&Side::Guest.greeting(NO_GENERATION)).await?;
-    line.flush().await
+    poll_fn(|cx| {
+        if let Poll::Ready(flushed) = Pin::new(&mut *line).poll_flush(cx) {
+            return Poll::Ready(flushed);
+        }
+        match Pin::new(&mut *line).poll_fill_buf(cx) {
+            Poll::Ready(Err(error)) if hung_up(&error) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            // What is read stays for later.
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// The guest has heard the host.

@@ -12,18 +12,34 @@ use tokio_util::compat::TokioAsyncReadCompatExt as _;
 use crate::greeting::{Finder, Generation, Side, announce, answer, hear};
 use crate::{Buffered, Line, buffered, config, hung_up, pump};
 
-/// Serves whatever host is at the other end of `line`, one after the other, and passes its connections on. A connection for
-/// which `connections` has no room is reset.
-///
-/// # Errors
-/// That of the line.
-pub async fn serve<T: Line>(line: T, connections: mpsc::Sender<Socket>) -> io::Result<Infallible> {
-    let mut line = buffered(line);
-    announce(&mut line).await?;
-    loop {
-        let generation = next_host(&mut line).await?;
-        answer(&mut line, generation).await?;
-        converse(&mut line, &connections).await;
+/// A guest that whoever dials from now on is connected to.
+#[derive(Debug)]
+pub struct Guest<T: Line> {
+    line: Buffered<T>,
+}
+
+impl<T: Line> Guest<T> {
+    /// Begins at `line`, and says so to the host if there is one.
+    ///
+    /// # Errors
+    /// That of the line.
+    pub async fn open(line: T) -> io::Result<Guest<T>> {
+        let mut line = buffered(line);
+        announce(&mut line).await?;
+        Ok(Guest { line })
+    }
+
+    /// Serves whatever host is at the other end, one after the other, and passes its connections on. A connection for which
+    /// `connections` has no room is reset.
+    ///
+    /// # Errors
+    /// That of the line.
+    pub async fn serve(mut self, connections: mpsc::Sender<Socket>) -> io::Result<Infallible> {
+        loop {
+            let generation = next_host(&mut self.line).await?;
+            answer(&mut self.line, generation).await?;
+            converse(&mut self.line, &connections).await;
+        }
     }
 }
 

@@ -61,6 +61,8 @@ async fn converse<T: Line>(
             (requests.recv().await, place)
         };
         tokio::select! {
+            // A guest that has begun anew has said so before anybody could know of it who asks now.
+            biased;
             opened = poll_fn(|cx| advance(&mut multiplexer, next.is_some(), cx)) => match opened {
                 Some(stream) => {
                     if let Some((request, place)) = next.take() {

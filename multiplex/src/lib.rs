@@ -23,7 +23,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter};
 
 pub use greeting::Generation;
-pub use guest::serve;
+pub use guest::Guest;
 pub use host::{Request, dial};
 
 /// A stream of bytes between host and guest.

@@ -52,6 +52,7 @@ impl AsyncWrite for End {
     }
 }
 
+/// A guest's side, and what comes in there.
 struct Guest {
     task: JoinHandle<()>,
     connections: mpsc::Receiver<Socket>,
@@ -61,11 +62,35 @@ impl Guest {
     fn on(line: &End) -> Guest {
         let (sender, connections) = mpsc::channel(MAX_CONNECTIONS);
         let line = line.clone();
-        Guest { task: tokio::spawn(async move { drop(serve(line, sender).await) }), connections }
+        let serving = async move { drop(super::Guest::open(line).await.unwrap().serve(sender).await) };
+        Guest { task: tokio::spawn(serving), connections }
     }
 
     async fn accept(&mut self) -> UnixStream {
         UnixStream::from_std(self.connections.recv().await.unwrap()).unwrap()
+    }
+}
+
+/// A line at whose other end is nobody: nothing is taken, and a read says so.
+struct Deserted;
+
+impl AsyncRead for Deserted {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+impl AsyncWrite for Deserted {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
     }
 }
 
@@ -124,6 +149,23 @@ async fn round_trip(host: &Host, guest: &mut Guest) {
 async fn kill(task: JoinHandle<()>) {
     task.abort();
     let _ = task.await;
+}
+
+#[tokio::test]
+async fn a_guest_is_open_once_its_host_is_told() {
+    let (mut host_end, guest_end) = line(LITTLE);
+    let _guest = super::Guest::open(guest_end).await.unwrap();
+    let mut told = vec![0; LITTLE];
+    tokio::select! {
+        biased;
+        count = host_end.read(&mut told) => assert!(count.unwrap() > 0),
+        () = std::future::ready(()) => panic!("nothing was said"),
+    }
+}
+
+#[tokio::test]
+async fn a_guest_without_a_host_is_open_all_the_same() {
+    super::Guest::open(Deserted).await.unwrap();
 }
 
 #[tokio::test]

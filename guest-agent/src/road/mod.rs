@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use firstlight_multiplex::{MAX_CONNECTIONS, serve};
+use firstlight_multiplex::{Guest, MAX_CONNECTIONS};
 use firstlight_protocol::port::serial;
 use nix::errno::Errno;
 use tokio::sync::mpsc;
@@ -30,15 +30,19 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 pub struct Road(mpsc::Receiver<std::os::unix::net::UnixStream>);
 
 impl Road {
-    /// Opens the port and takes connections from then on.
+    /// Opens the port. Whoever dials from then on is connected.
     ///
     /// # Errors
     /// As `open(2)`: `ENOENT` when the machine has no such port, `EBUSY` when another process has it.
     pub async fn open(number: u32) -> io::Result<Road> {
-        let port = open(number).await?;
+        Road::over(open(number).await?).await
+    }
+
+    async fn over(port: Port) -> io::Result<Road> {
+        let guest = Guest::open(port).await?;
         let (sender, connections) = mpsc::channel(MAX_CONNECTIONS);
         tokio::spawn(async move {
-            match serve(port, sender).await {
+            match guest.serve(sender).await {
                 Ok(never) => match never {},
                 // Nobody reaches this agent any more; init's own road may still.
                 Err(error) => journal::say(&format!("the road over the serial port: {error}")),
@@ -79,4 +83,22 @@ fn find(number: u32) -> io::Result<PathBuf> {
         }
     }
     Err(Errno::ENOENT.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_open_road_has_been_announced() {
+        let (port, mut host) = port::tests::port();
+        let _road = Road::over(port).await.unwrap();
+        host.set_nonblocking(true).unwrap();
+        assert!(
+            host.read(&mut [0; 4096]).unwrap() > 0,
+            "a host that dials now may speak to an agent that is gone"
+        );
+    }
 }

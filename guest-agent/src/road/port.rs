@@ -111,7 +111,7 @@ impl AsyncWrite for Port {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     /// A socket in the port's place: it has a hang-up too, though a final one.
-    fn port() -> (Port, UnixStream) {
+    pub(in crate::road) fn port() -> (Port, UnixStream) {
         let (device, host) = UnixStream::pair().unwrap();
         device.set_nonblocking(true).unwrap();
         (Port::new(device.into()).unwrap(), host)

@@ -1,7 +1,7 @@
 //! Requests of one connection that take their time, and those that are answered meanwhile.
 
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firstlight_protocol::codec;
 use firstlight_protocol::message::Kind;
@@ -9,6 +9,7 @@ use firstlight_protocol::message::error::{AgentError, Cause};
 use firstlight_protocol::message::file::{FileStatRequest, Place};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use tempfile::TempDir;
 
 use super::batch::{batch, sh};
 use super::common::{Agent, Client};
@@ -22,26 +23,45 @@ fn ask_for_the_end_of(client: &mut Client, id: u64, pipe: &Path) {
     client.send(Kind::BatchRequest, id, &codec::encode(&batch(vec![operation])).unwrap());
 }
 
-/// Lets all end that wait for the pipe, now and later: it has a writer, and bytes for none of them.
-fn open_and_close(pipe: &Path) {
-    drop(OpenOptions::new().write(true).open(pipe).unwrap());
+/// An agent, and a connection to it on which request 1 is under way.
+struct UnderWay {
+    _agent: Agent,
+    client: Client,
+    directory: TempDir,
+}
+
+impl UnderWay {
+    fn begin() -> UnderWay {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = Agent::start();
+        let client = agent.connect();
+        let mut under_way = UnderWay { _agent: agent, client, directory };
+        mkfifo(&under_way.pipe(), Mode::S_IRWXU).unwrap();
+        ask_for_the_end_of(&mut under_way.client, 1, &under_way.pipe());
+        under_way
+    }
+
+    fn pipe(&self) -> PathBuf {
+        self.directory.path().join("pipe")
+    }
+
+    /// Lets all end that wait for the pipe, now and later: it has a writer, and bytes for none of them.
+    fn release(&self) {
+        drop(OpenOptions::new().write(true).open(self.pipe()).unwrap());
+    }
 }
 
 #[test]
 fn a_request_that_hangs_delays_no_other_on_its_connection() {
-    let directory = tempfile::tempdir().unwrap();
-    let pipe = directory.path().join("pipe");
-    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-    let agent = Agent::start();
-    let mut client = agent.connect();
-    ask_for_the_end_of(&mut client, 1, &pipe);
+    let mut hanging = UnderWay::begin();
+    let client = &mut hanging.client;
     client.send(Kind::Ping, 2, b"meanwhile");
     assert_eq!(client.expect(Kind::Pong, 2), b"meanwhile");
     let stat = FileStatRequest { place: Place::new("/tmp"), follow: false };
     client.send(Kind::FileStatRequest, 3, &codec::encode(&stat).unwrap());
     client.expect(Kind::FileStat, 3);
-    open_and_close(&pipe);
-    client.expect(Kind::Batch, 1);
+    hanging.release();
+    hanging.client.expect(Kind::Batch, 1);
 }
 
 #[test]
@@ -71,18 +91,14 @@ fn so_many_requests_are_under_way_and_no_more() {
 
 #[test]
 fn an_id_is_free_again_only_when_its_request_is_answered() {
-    let directory = tempfile::tempdir().unwrap();
-    let pipe = directory.path().join("pipe");
-    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-    let agent = Agent::start();
-    let mut client = agent.connect();
-    ask_for_the_end_of(&mut client, 1, &pipe);
-    open_and_close(&pipe);
-    client.expect(Kind::Batch, 1);
-    ask_for_the_end_of(&mut client, 1, &pipe);
-    client.send(Kind::Ping, 1, b"under the same id");
-    let error: AgentError = codec::decode(&client.expect(Kind::Error, 0)).unwrap();
+    let mut first = UnderWay::begin();
+    first.release();
+    first.client.expect(Kind::Batch, 1);
+    let pipe = first.pipe();
+    ask_for_the_end_of(&mut first.client, 1, &pipe);
+    first.client.send(Kind::Ping, 1, b"under the same id");
+    let error: AgentError = codec::decode(&first.client.expect(Kind::Error, 0)).unwrap();
     assert!(matches!(error.cause, Cause::Protocol(reason) if reason.contains("the id 1 is in use")));
     // What was asked for goes on without its host.
-    open_and_close(&pipe);
+    first.release();
 }

@@ -11,6 +11,7 @@
 //! reads the log from its first byte. [`Reporter::flush`] is the only place that waits, and it has a deadline.
 
 mod commands;
+mod connection;
 mod log;
 mod serial;
 mod stream;

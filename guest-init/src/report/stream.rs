@@ -1,10 +1,10 @@
 //! The event stream's thread: dials the host, sends the log from its first byte, reads commands back.
 //!
 //! The stream is guest-initiated, so a host that restarts just listens again and hears the whole boot. Over a virtio-serial
-//! port opening it stands for dialling, and its hang-up for a broken connection; because the guest can miss that one, a host
-//! that begins there asks for everything again.
+//! port opening it stands for dialling. It stays open whatever becomes of the host, and because the guest can miss that one host
+//! was followed by another, each asks for everything again.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, VsockAddr, connect, getsockopt, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::Mode;
-use nix::unistd::{read, write};
 
 use super::Shared;
 use super::commands::Lines;
+use super::connection::{Connection, Received};
 use crate::stage::devices::Uevents;
 use crate::wait::{Backoff, Deadline, is_ready, lock, poll, readable};
 
@@ -108,27 +108,27 @@ fn pause(shared: &Shared, plugs: Option<&Uevents>, duration: Duration) {
     }
 }
 
-fn dial(shared: &Shared) -> nix::Result<OwnedFd> {
+fn dial(shared: &Shared) -> nix::Result<Connection> {
     match shared.transport {
         Transport::Vsock => dial_vsock(shared),
         Transport::Serial => open_port(),
     }
 }
 
-fn open_port() -> nix::Result<OwnedFd> {
+fn open_port() -> nix::Result<Connection> {
     let ports = Dir::open(serial::PORTS, OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut names =
         ports.into_iter().flatten().filter_map(|entry| Some(entry.file_name().to_str().ok()?.to_owned()));
     let name = names.find(|name| serial::is_port(name, serial::EVENTS)).ok_or(Errno::ENOENT)?;
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    open(format!("/dev/{name}").as_str(), flags, Mode::empty())
+    Connection::over_port(open(format!("/dev/{name}").as_str(), flags, Mode::empty())?)
 }
 
-fn dial_vsock(shared: &Shared) -> nix::Result<OwnedFd> {
+fn dial_vsock(shared: &Shared) -> nix::Result<Connection> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let connection = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
     match connect(connection.as_raw_fd(), &VsockAddr::new(port::HOST_CID, port::EVENTS)) {
-        Ok(()) => return Ok(connection),
+        Ok(()) => return Ok(Connection::over_socket(connection)),
         Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(errno),
     }
@@ -148,13 +148,13 @@ fn dial_vsock(shared: &Shared) -> nix::Result<OwnedFd> {
         }
     }
     match getsockopt(&connection, sockopt::SocketError)? {
-        0 => Ok(connection),
+        0 => Ok(Connection::over_socket(connection)),
         error => Err(Errno::from_raw(error)),
     }
 }
 
 /// Sends the log and reads commands until the connection is over.
-fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
+fn serve(shared: &Shared, mut connection: Connection) -> nix::Result<End> {
     let mut sent = Sent::default();
     let mut lines = Lines::default();
     loop {
@@ -166,8 +166,7 @@ fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
         }
         let mut blocked = false;
         if !chunk.is_empty() {
-            // This program ignores SIGPIPE.
-            match write(&connection, &chunk) {
+            match connection.write(&chunk) {
                 Ok(count) => {
                     sent.bytes += count;
                     continue;
@@ -176,11 +175,12 @@ fn serve(shared: &Shared, connection: OwnedFd) -> nix::Result<End> {
                 Err(errno) => return Err(errno),
             }
         }
-        let room = if blocked { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
-        let mut fds = [PollFd::new(connection.as_fd(), room), readable(shared.as_fd())];
-        poll(&mut fds, None)?;
-        let readable = fds[0].revents().is_none_or(|events| events.intersects(!PollFlags::POLLOUT));
-        if readable && !receive(shared, &connection, &mut lines, &mut sent)? {
+        if closing && connection.is_hung_up() {
+            return Ok(End::Broken);
+        }
+        if connection.wait(blocked, &shared.stream_wake)?
+            && !receive(shared, &mut connection, &mut lines, &mut sent)?
+        {
             return Ok(End::Broken);
         }
     }
@@ -202,17 +202,23 @@ fn next_chunk(shared: &Shared, sent: &mut Sent) -> (Vec<u8>, bool) {
     (rest.get(..CHUNK).unwrap_or(rest).to_vec(), log.closing)
 }
 
-/// Takes what the host sent; `false` when it closed the connection or sent what no host would.
-fn receive(shared: &Shared, connection: &OwnedFd, lines: &mut Lines, sent: &mut Sent) -> nix::Result<bool> {
+/// Takes all that the host sent; `false` when it closed the connection or sent what no host would.
+fn receive(
+    shared: &Shared,
+    connection: &mut Connection,
+    lines: &mut Lines,
+    sent: &mut Sent,
+) -> nix::Result<bool> {
     let mut bytes = [0; 256];
-    match read(connection, &mut bytes) {
-        Ok(0) => Ok(false),
-        Ok(count) => {
-            let received = bytes.get(..count).unwrap_or_default();
-            Ok(lines.push(received, |command| obey(shared, sent, command)).is_ok())
+    loop {
+        let received = match connection.read(&mut bytes)? {
+            Received::Bytes(count) => bytes.get(..count).unwrap_or_default(),
+            Received::Nothing => return Ok(true),
+            Received::End => return Ok(false),
+        };
+        if lines.push(received, |command| obey(shared, sent, command)).is_err() {
+            return Ok(false);
         }
-        Err(Errno::EAGAIN) => Ok(true),
-        Err(errno) => Err(errno),
     }
 }
 
@@ -231,7 +237,8 @@ fn obey(shared: &Shared, sent: &mut Sent, command: InitCommand) {
 
 /// Closes the connection and waits (bounded) until the host's side has taken what was sent: power-off comes next, and
 /// what is still queued then is lost.
-fn close_slowly(connection: OwnedFd) {
+fn close_slowly(connection: Connection) {
+    let connection = connection.into_inner();
     let linger = libc::linger { l_onoff: 1, l_linger: LINGER_SECONDS };
     // Without the option, closing is what it always was.
     let _ = setsockopt(&connection, sockopt::Linger, &linger);

@@ -376,3 +376,7 @@ impl Connection {
         ClientError::Protocol { vm: self.vm.spec().name.clone(), reason }
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener};
 
 use super::closing::Closing;
@@ -27,7 +27,7 @@ const MAX_STREAMS: usize = 16;
 /// How long a stream may take to its first authentic sentinel. Init says one at once.
 const PROOF_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long a port is left alone between two streams, so that the guest sees the first one's end.
+/// How long a port is left alone after its VMM has refused us or hung up. It may be the VMM that ends, which is heard elsewhere.
 const PORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Commands that may wait for one stream.
@@ -77,7 +77,8 @@ impl Listener {
         }
     }
 
-    async fn accept(&mut self) -> io::Result<Option<Stream>> {
+    /// The next stream, which may be nobody's. `again`: this is not the first that is asked for.
+    async fn accept(&mut self, again: bool) -> io::Result<Option<Stream>> {
         match self {
             Listener::Unix(listener) => Ok(Some(Box::new(listener.accept().await?.0))),
             Listener::Kernel { listener, cid } => {
@@ -85,7 +86,9 @@ impl Listener {
                 Ok((peer.cid() == *cid).then(|| Box::new(stream) as Stream))
             }
             Listener::Port(path) => {
-                sleep_until(Instant::now() + PORT_PAUSE).await;
+                if again {
+                    sleep(PORT_PAUSE).await;
+                }
                 let mut stream = UnixStream::connect(path).await?;
                 // Init may have missed that its last host has gone. What that one left unfinished ends here.
                 stream.write_all(format!("\n{}", InitCommand::Repeat).as_bytes()).await?;
@@ -101,6 +104,15 @@ impl Listener {
             Listener::Port(_) => 1,
         }
     }
+
+    /// How long a stream may take to prove to be init's. That of a port is left alone: the guest's kernel gives the port to nobody
+    /// else, and a guest that is held still has nothing to say until it is let go.
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Listener::Unix(_) | Listener::Kernel { .. } => Some(PROOF_DEADLINE),
+            Listener::Port(_) => None,
+        }
+    }
 }
 
 /// Takes streams until `closing`; then ends when each has ended.
@@ -113,12 +125,15 @@ pub(super) async fn listen(
 ) {
     let mut streams = JoinSet::new();
     let mut next_id = 0;
+    let mut again = false;
     loop {
         tokio::select! {
-            accepted = listener.accept(), if streams.len() < listener.places() => {
+            accepted = listener.accept(again), if streams.len() < listener.places() => {
+                again = true;
                 if let Ok(Some(stream)) = accepted {
                     road.open();
-                    streams.spawn(hear(stream, next_id, identity.clone(), inputs.clone()));
+                    let proof = listener.patience().map(|patience| Instant::now() + patience);
+                    streams.spawn(hear(stream, next_id, proof, identity.clone(), inputs.clone()));
                     next_id += 1;
                 }
             }
@@ -129,19 +144,24 @@ pub(super) async fn listen(
     while streams.join_next().await.is_some() {}
 }
 
-/// One stream. It becomes init's with its first authentic sentinel.
-async fn hear(stream: Stream, id: u64, identity: Identity, inputs: mpsc::Sender<Input>) {
+/// One stream. It becomes init's with its first authentic sentinel, for which it has until `proof`.
+async fn hear(
+    stream: Stream,
+    id: u64,
+    proof: Option<Instant>,
+    identity: Identity,
+    inputs: mpsc::Sender<Input>,
+) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (commands, mut queue) = mpsc::channel::<InitCommand>(COMMANDS);
     let mut unproven = Some(commands);
-    let proof = Instant::now() + PROOF_DEADLINE;
     let mut scanner = Scanner::new(identity.key);
     let mut before = identity.before.map(|before| (Scanner::new(before.key), before.boot));
     let mut buffer = [0; 4096];
     loop {
         let read = tokio::select! {
             read = reader.read(&mut buffer) => read,
-            () = sleep_until(proof), if unproven.is_some() => return,
+            () = until(proof), if unproven.is_some() => return,
             Some(command) = queue.recv() => {
                 if writer.write_all(command.to_string().as_bytes()).await.is_err() {
                     break;
@@ -164,6 +184,13 @@ async fn hear(stream: Stream, id: u64, identity: Identity, inputs: mpsc::Sender<
         }
     }
     let _ = inputs.send(Input::StreamClosed { id }).await;
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The sentinels of `boot` that `bytes` complete.
@@ -199,9 +226,14 @@ mod tests {
     }
 
     fn lab() -> Lab {
+        lab_with(|path| Listener::unix(path).unwrap())
+    }
+
+    /// A monitor, and where it listens or connects to.
+    fn lab_with(listener: impl FnOnce(&Path) -> Listener) -> Lab {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("vsock_1025");
-        let listener = Listener::unix(&path).unwrap();
+        let path = dir.path().join("socket");
+        let listener = listener(&path);
         let (sender, inputs) = mpsc::channel(64);
         let close = Close::new();
         let closing = close.closing();
@@ -237,5 +269,42 @@ mod tests {
         lab.close.tell();
         lab.task.await.unwrap();
         assert!(lab.inputs.recv().await.is_none());
+    }
+
+    /// A monitor, and its VMM's end of the port. Time is virtual, and passes when everybody waits.
+    fn port() -> (Lab, UnixListener) {
+        let mut vmm = None;
+        let lab = lab_with(|path| {
+            vmm = Some(UnixListener::bind(path).unwrap());
+            Listener::Port(path.to_owned())
+        });
+        (lab, vmm.unwrap())
+    }
+
+    async fn connected(vmm: &UnixListener) -> UnixStream {
+        let (mut stream, _) = vmm.accept().await.unwrap();
+        let mut heard = [0; 8];
+        stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"\nREPEAT\n");
+        stream
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_is_connected_to_at_once_and_again_only_after_a_pause() {
+        let (_lab, vmm) = port();
+        let begun = Instant::now();
+        drop(connected(&vmm).await);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        drop(connected(&vmm).await);
+        assert!(begun.elapsed() >= PORT_PAUSE, "a VMM that hangs up would keep a processor busy");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_whose_guest_is_held_still_is_not_hung_up_on() {
+        let (mut lab, vmm) = port();
+        let mut stream = connected(&vmm).await;
+        sleep(PROOF_DEADLINE * 100).await;
+        stream.write_all(line(1, 7).as_bytes()).await.unwrap();
+        assert!(matches!(lab.inputs.recv().await, Some(Input::StreamOpened { .. })));
     }
 }
