@@ -1,10 +1,11 @@
-//! Time as the whole project counts it: since the guest's kernel started.
+//! Time as the whole project counts it, since the guest's kernel started; and the wall clock.
 
 use std::io;
 use std::time::Duration;
 
 use firstlight_protocol::message::error::AgentError;
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime, clock_settime};
 
 use crate::failure;
 
@@ -16,6 +17,16 @@ pub fn boottime_ns() -> Result<u64, AgentError> {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_err(io::Error::from);
     let now = now.map_err(|error| failure::system("read CLOCK_BOOTTIME", None, &error))?;
     Ok(nanoseconds(Duration::from(now)))
+}
+
+/// Sets the wall clock, in nanoseconds since 1970.
+///
+/// # Errors
+/// As `clock_settime(2)`.
+pub fn set(wall_ns: u64) -> Result<(), AgentError> {
+    let time = TimeSpec::from_duration(Duration::from_nanos(wall_ns));
+    let set = clock_settime(ClockId::CLOCK_REALTIME, time).map_err(io::Error::from);
+    set.map_err(|error| failure::system("set the clock", None, &error))
 }
 
 /// A duration in nanoseconds, which fit for 584 years.

@@ -65,7 +65,7 @@ mod snapshot;
 mod sync;
 
 /// Kinds whose payload is raw or empty: there is nothing to encode.
-const WITHOUT_MESSAGE: [Kind; 17] = [
+const WITHOUT_MESSAGE: [Kind; 18] = [
     Kind::Ping,
     Kind::Pong,
     Kind::StatusRequest,
@@ -83,6 +83,7 @@ const WITHOUT_MESSAGE: [Kind; 17] = [
     Kind::SessionDone,
     Kind::SessionsRequest,
     Kind::SnapshotThawRequest,
+    Kind::ClockDone,
 ];
 
 fn error(cause: Cause) -> AgentError {
@@ -252,6 +253,8 @@ const NUMBERS: [(Kind, u16); 77] = [
     (Kind::SnapshotThawed, 147),
     (Kind::SnapshotRestoreRequest, 148),
     (Kind::SnapshotRestored, 149),
+    (Kind::ClockRequest, 160),
+    (Kind::ClockDone, 161),
 ];
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -5,7 +5,7 @@
 //!
 //! | operation | is |
 //! | --- | --- |
-//! | [`status`], [`events`] | unary |
+//! | [`status`], [`events`], [`clock`] | unary |
 //! | [`file`] | unary, on a thread of their own because they wait for the disk; others are answered meanwhile |
 //! | [`stats`], [`network`], [`versions`] | unary, in a batch only |
 //! | [`batch`] | many of them at once; it waits, to a deadline, and others are answered meanwhile |
@@ -15,6 +15,7 @@
 //! | [`output`], [`copy`], [`sync`], [`forward`] | streams |
 
 pub mod batch;
+pub mod clock;
 pub mod copy;
 pub mod events;
 pub mod file;
@@ -71,6 +72,10 @@ pub async fn serve(
             let events = events::answer(agent, &codec::decode(&payload)?);
             let events = events.map(|events| codec::encode(&events));
             answer(&mut connection.writer, id, Kind::Events, events).await
+        }
+        Kind::ClockRequest => {
+            let done = clock::set(&codec::decode(&payload)?).map(|()| Ok(Vec::new()));
+            answer(&mut connection.writer, id, Kind::ClockDone, done).await
         }
         Kind::BatchRequest => {
             let (agent, request) = (Arc::clone(agent), codec::decode(&payload)?);
@@ -156,6 +161,7 @@ pub async fn serve(
         | Kind::SnapshotThawed
         | Kind::SnapshotRestoreRequest
         | Kind::SnapshotRestored
+        | Kind::ClockDone
         | Kind::Batch
         | Kind::SessionStarted
         | Kind::SessionAttached

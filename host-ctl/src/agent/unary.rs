@@ -1,7 +1,7 @@
 //! Requests that have one answer.
 
 use firstlight_protocol::codec::{self, CodecError};
-use firstlight_protocol::message::{Kind, events, file, session, shutdown, snapshot, status, sync};
+use firstlight_protocol::message::{Kind, clock, events, file, session, shutdown, snapshot, status, sync};
 
 /// A request with one answer, and how both travel.
 pub trait Unary {
@@ -154,6 +154,7 @@ messages! {
     session::SessionSignalRequest => SessionDone (), as SessionSignalRequest;
     session::SessionResizeRequest => SessionDone (), as SessionResizeRequest;
     session::SessionWaitRequest => SessionEnd session::SessionEnd, as SessionWaitRequest;
+    clock::ClockRequest => ClockDone (), as ClockRequest;
     sync::AmendRequest => AmendDone sync::AmendDone, as AmendRequest;
     snapshot::SnapshotPrepareRequest => SnapshotPrepared snapshot::SnapshotPrepared, as SnapshotPrepareRequest;
     snapshot::SnapshotRestoreRequest => SnapshotRestored snapshot::SnapshotRestored, as SnapshotRestoreRequest;

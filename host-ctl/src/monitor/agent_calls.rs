@@ -2,6 +2,7 @@
 
 use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::hex::Secret;
+use firstlight_protocol::message::clock::ClockRequest;
 use firstlight_protocol::message::events::EventsRequest;
 use firstlight_protocol::message::hello::Refusal;
 use firstlight_protocol::message::shutdown::ShutdownRequest;
@@ -16,6 +17,7 @@ use super::road::Road;
 use crate::agent::transport::Address;
 use crate::agent::{Connection, Error, ThawRequest, Unary};
 use crate::backoff::{Attempt, jitter, retry};
+use crate::clock::Stamp;
 use crate::snapshot::saved::TimedStep;
 use crate::vm::record::{SaveFailure, Source};
 
@@ -24,6 +26,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long one attempt to reach a guest that has just got its vsock may take.
 const ATTEMPT: Duration = Duration::from_millis(250);
+
+/// How long a guest that goes on may take to set its clock, before it counts as running with a wrong one.
+const CLOCK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a copy may take to be told who it is, on a busy host under emulation.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(30);
@@ -63,7 +68,22 @@ pub(super) async fn thaw(agent: Agent) {
             Ok(_) => Attempt::Done(()),
             Err(_) => Attempt::NotYet(()),
         });
-    let _ = thawed.await;
+    if thawed.await.is_ok() {
+        set_clock(agent).await;
+    }
+}
+
+/// Tells a guest that stood still what time it is. An agent that was saved by an earlier version knows no such question, and
+/// the clock of its guest stays behind.
+pub(super) async fn set_clock(agent: Agent) {
+    agent.road.travel().await;
+    let deadline = Instant::now() + CLOCK_DEADLINE;
+    let set = async {
+        let mut connection = Connection::open(&agent.address, &agent.token, deadline).await?;
+        // Made only now, because it holds the time.
+        connection.request(&ClockRequest { wall_ns: Stamp::now().wall_ns }, deadline).await
+    };
+    let _: Result<(), Error> = set.await;
 }
 
 /// Lets a guest go on whose save another monitor did not live to end, and says so.

@@ -48,6 +48,11 @@ pub(super) enum Input {
     Saved(Result<Vec<Disk>, SaveFailure>),
     /// A copy was told who it is.
     Restored(Result<Vec<TimedStep>, String>),
+    /// The clock of a guest that goes on was set, or could not be.
+    ClockSet {
+        /// For which of its resumptions.
+        resumption: u64,
+    },
     /// A client asks for something.
     Request {
         /// Who.

@@ -174,6 +174,7 @@ fn event(input: Input) -> Option<Entry> {
         | Input::StreamClosed { .. }
         | Input::Saved(_)
         | Input::Restored(_)
+        | Input::ClockSet { .. }
         | Input::Request { .. } => None,
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Owner<'a> {
     grace_ms: Option<u32>,
     tasks: &'a mut Tasks,
     vmm: Vmm,
+    /// How often the guest was paused or resumed: an answer to an earlier change comes too late.
+    changes: u64,
     disk_retry: Option<Instant>,
 }
 
@@ -66,6 +68,7 @@ impl<'a> Owner<'a> {
             grace_ms: None,
             tasks,
             vmm: Vmm::Runs,
+            changes: 0,
             disk_retry: None,
         }
     }
@@ -81,7 +84,7 @@ impl<'a> Owner<'a> {
         match run_state {
             Some(RunState::Off) => self.take_other(Input::Vmm(VmmEvent::GuestOff)),
             Some(RunState::Paused) => self.paused(true),
-            Some(RunState::Running) => self.paused(false),
+            Some(RunState::Running) => self.resumed(),
             None => {}
         }
         let boot = self.ledger.fold().boot();
@@ -235,9 +238,13 @@ impl<'a> Owner<'a> {
             Input::SerialRotated => self.keep(vec![Entry::LogRotated { log: name::SERIAL_LOG.into() }]),
             Input::OutputGrew => self.subscribers.say_output(),
             Input::Vmm(VmmEvent::GuestOff) => self.quit_vmm(),
-            Input::Vmm(event @ (VmmEvent::Paused | VmmEvent::Resumed)) => {
-                self.paused(event == VmmEvent::Paused);
+            Input::Vmm(VmmEvent::Paused) => {
+                self.changes += 1;
+                self.paused(true);
             }
+            Input::Vmm(VmmEvent::Resumed) => self.resumed(),
+            Input::ClockSet { resumption } if resumption == self.changes => self.paused(false),
+            Input::ClockSet { .. } => {}
             Input::VmmGone => self.vmm = Vmm::Gone,
             Input::StreamOpened { id, commands } => {
                 if let Some(grace_ms) = self.grace_ms {
@@ -313,6 +320,17 @@ impl<'a> Owner<'a> {
         if !known && !self.stop.is_quitting() {
             self.keep(vec![Entry::Paused { paused }]);
             self.tell_copy();
+        }
+    }
+
+    /// The guest goes on. Its clock stood still with it, and it counts as paused until that is right; a copy that goes on for the
+    /// first time is told the time with everything else.
+    fn resumed(&mut self) {
+        self.changes += 1;
+        let boot = self.ledger.fold().boot();
+        let behind = boot.is_some_and(|boot| boot.paused && boot.facts.agent_ready && !boot.is_untold());
+        if !behind || !self.tasks.set_clock(self.changes) {
+            self.paused(false);
         }
     }
 

@@ -106,6 +106,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
                 spec,
                 vsock: Some(address),
                 before: Some(saved.boot),
+                untold: true,
                 replugged: true,
             })
         }

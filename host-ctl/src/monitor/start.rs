@@ -85,6 +85,8 @@ pub(super) struct Running {
     pub(super) vsock: Option<Address>,
     /// Of a copy: what the boot was told that was saved.
     pub(super) before: Option<BootSpec>,
+    /// Of a copy: whether it does not know yet that it is one.
+    pub(super) untold: bool,
     /// Whether the guest was just given its vsock, and has to set it up.
     pub(super) replugged: bool,
 }
@@ -120,6 +122,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
             spec,
             vsock: Some(vsock),
             before: None,
+            untold: false,
             replugged: false,
         }),
         Err(error) => {
@@ -180,6 +183,7 @@ pub(super) async fn adopt(
         spec,
         vsock: boot.vsock.clone(),
         before: boot.copy_of.and_then(|_| restore::before()),
+        untold: boot.is_untold(),
         replugged,
     })
 }

@@ -4,7 +4,7 @@ use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::hex::BootId;
 use firstlight_protocol::sentinel::MacKey;
 use tokio::net::UnixListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +53,8 @@ pub(super) struct Tasks {
     boot: BootSpec,
     /// What the boot was told that it is a copy of, until it has been told who it is.
     before: Option<BootSpec>,
+    /// Whether the guest knows who it is.
+    told: watch::Sender<bool>,
     /// Until the program's output is followed.
     output: Option<OutputLog>,
 }
@@ -73,9 +75,11 @@ impl Tasks {
             spec: boot,
             vsock,
             before,
+            untold,
             replugged,
             run_state: _,
         } = running;
+        let told = watch::Sender::new(!untold);
         let identity = Identity {
             boot: boot.boot_id,
             key: MacKey::new(&boot.mac_key),
@@ -113,10 +117,29 @@ impl Tasks {
             set.spawn(connect_clients(dialer, backend, road.clone(), closing.clone()));
         }
         if let Some(listener) = listener {
-            set.spawn(events::listen(listener, identity.clone(), road, inputs.clone(), closing));
+            let told = told.subscribe();
+            let heard = events::listen(listener, identity.clone(), road, inputs.clone(), closing.clone());
+            set.spawn(async move {
+                // Over a port the host dials, and the only processor of a small guest has better to do until then.
+                if !is_serial || is_told(told, closing).await {
+                    heard.await;
+                }
+            });
         }
-        let tasks =
-            Tasks { set, inputs, close, vmm, vmm_commands, backend, agent, identity, boot, before, output };
+        let tasks = Tasks {
+            set,
+            inputs,
+            close,
+            vmm,
+            vmm_commands,
+            backend,
+            agent,
+            identity,
+            boot,
+            before,
+            told,
+            output,
+        };
         Ok((tasks, receiver, said))
     }
 
@@ -186,8 +209,23 @@ impl Tasks {
     /// Tells a copy who it is; done once.
     pub(super) fn tell_copy(&mut self) {
         if let Some((agent, before)) = self.agent.clone().zip(self.before.take()) {
-            self.set.spawn(agent_calls::restore(agent, self.boot.clone(), before, self.inputs.clone()));
+            let (boot, inputs, told) = (self.boot.clone(), self.inputs.clone(), self.told.clone());
+            self.set.spawn(async move {
+                agent_calls::restore(agent, boot, before, inputs).await;
+                told.send_replace(true);
+            });
         }
+    }
+
+    /// Sets the clock of a guest that stood still; `false` when nobody in it could.
+    pub(super) fn set_clock(&mut self, resumption: u64) -> bool {
+        let Some(agent) = self.agent.clone() else { return false };
+        let inputs = self.inputs.clone();
+        self.set.spawn(async move {
+            agent_calls::set_clock(agent).await;
+            let _ = inputs.send(Input::ClockSet { resumption }).await;
+        });
+        true
     }
 
     /// The boot.
@@ -224,6 +262,14 @@ pub(super) fn vsock_of(address: &Address) -> VsockConfig {
         Address::Kernel(cid) => VsockConfig::Kernel { cid: *cid },
         Address::Serial(_) => VsockConfig::Serial,
         Address::VhostUser(_) | Address::Monitor { .. } | Address::Unix(_) => VsockConfig::Backend,
+    }
+}
+
+/// Waits until the guest knows who it is; `false` when it never will.
+async fn is_told(mut told: watch::Receiver<bool>, mut closing: Closing) -> bool {
+    tokio::select! {
+        told = told.wait_for(|told| *told) => told.is_ok(),
+        () = closing.told() => false,
     }
 }
 

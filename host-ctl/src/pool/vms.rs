@@ -64,8 +64,8 @@ pub enum Standby {
     /// They run.
     #[default]
     Running,
-    /// Those that come from the golden snapshot stand still, and have not moved since: they take no processor time and no memory
-    /// of their own, and are told who they are when somebody gets them.
+    /// They have proved to be clean and stand still since, without taking processor time. Not for VMs behind a vsock backend,
+    /// which may not survive that (decision 0024).
     Paused,
 }
 
@@ -172,14 +172,14 @@ impl VmDriver {
         prepared.await.unwrap_or_else(|error| Err(VmsError::Blueprint(error.to_string())))
     }
 
-    /// Starts the VM and waits until it is in `state`.
-    async fn start(&self, vm: &VmDir, state: &State) -> Result<(), VmsError> {
-        let started = async {
+    /// Starts the VM and waits until it runs.
+    async fn start(&self, vm: &VmDir) -> Result<(), VmsError> {
+        let running = async {
             client::start(vm).await?;
-            reach(vm, state).await
+            bring(vm, State::Running, None).await
         };
         let limit = self.start_limit;
-        timeout(limit, started).await.unwrap_or(Err(VmsError::TooSlow { awaited: state.name(), limit }))
+        timeout(limit, running).await.unwrap_or(Err(VmsError::TooSlow { awaited: "running", limit }))
     }
 
     /// Makes the VM of `source`: every way to make one is here. Where what the golden snapshot was taken with has changed, such
@@ -202,7 +202,7 @@ impl VmDriver {
     async fn boot(&self, vm: MemberId, turn: Option<Turn<'_>>) -> Result<Way, VmsError> {
         let vm = self.prepare(vm).await?;
         let turn = turn.and_then(|turn| turn.unless_hopeless(&vm));
-        self.start(&vm, &State::Running).await?;
+        self.start(&vm).await?;
         if let Some(turn) = turn {
             turn.save(&vm).await;
         }
@@ -237,23 +237,15 @@ impl VmDriver {
                 Transport::Serial => Memory::Mapped,
                 Transport::Vsock => Memory::Copied,
             },
-            paused: self.standby == Standby::Paused,
+            paused: false,
             name,
         };
         let way = match identity.memory {
             Memory::Mapped => Way::Clone,
             Memory::Copied => Way::Restore,
         };
-        let state = if identity.paused { State::Paused } else { State::Running };
         let vm = snapshot::make(&self.store, golden, identity).await?;
-        self.start(&vm, &state).await.map(|()| way)
-    }
-
-    /// Whether `dir` is of a VM that was started once, after its last holder was gone: anew, or from the snapshot of a VM that
-    /// had no holder yet. No holder ever saw it then.
-    fn is_untouched(&self, dir: &VmDir, view: &VmView) -> bool {
-        let golden = dir.spec().restored_from.as_ref().is_none_or(|from| from == self.golden.name());
-        golden && view.boots == 1
+        self.start(&vm).await.map(|()| way)
     }
 }
 
@@ -293,26 +285,25 @@ impl Driver for VmDriver {
     async fn prove(&self, vm: MemberId) -> Result<(), VmsError> {
         let dir = self.existing_vm(vm)?;
         let view = dir.view()?;
-        if view.state == State::Paused {
-            // It answers when it is checked, before anybody gets it.
-            return if self.is_untouched(&dir, &view) { Ok(()) } else { Err(VmsError::OtherBoot) };
-        }
         require(&view, &State::Running)?;
-        if !self.is_untouched(&dir, &view) || Some(answer(&dir).await?) != view.boot_id {
+        // Its directory was made after its last holder was gone, and it was started once: anew, or from the snapshot of a
+        // VM that had no holder yet. So no holder ever saw it.
+        let golden = dir.spec().restored_from.as_ref().is_none_or(|from| from == self.golden.name());
+        if !golden || view.boots != 1 || Some(answer(&dir).await?) != view.boot_id {
             return Err(VmsError::OtherBoot);
         }
-        Ok(())
+        match self.standby {
+            Standby::Running => Ok(()),
+            Standby::Paused => bring(&dir, State::Paused, Some(Request::Pause)).await,
+        }
     }
 
     async fn check(&self, vm: MemberId) -> Result<(), VmsError> {
         let vm = self.existing_vm(vm)?;
-        match self.standby {
-            Standby::Running => answer(&vm).await.map(drop),
-            Standby::Paused => {
-                let boot = resume(&vm).await?;
-                if Some(answer(&vm).await?) == boot { Ok(()) } else { Err(VmsError::OtherBoot) }
-            }
+        if self.standby == Standby::Paused {
+            bring(&vm, State::Running, Some(Request::Resume)).await?;
         }
+        answer(&vm).await.map(drop)
     }
 
     async fn destroy(&self, vm: MemberId) -> Result<(), VmsError> {
@@ -344,31 +335,19 @@ fn not_ours_is_none(error: VmsError) -> Result<Option<VmDir>, VmsError> {
     if let VmsError::NotOurs(_) = error { Ok(None) } else { Err(error) }
 }
 
-/// Waits until the VM is in `state`.
-async fn reach(vm: &VmDir, state: &State) -> Result<(), VmsError> {
+/// Waits until the VM is in `state`, and asks for it where it is not.
+async fn bring(vm: &VmDir, state: State, ask: Option<Request>) -> Result<(), VmsError> {
     let mut connection = Connection::open(vm).await?;
     connection.subscribe().await?;
-    follow_to(&mut connection, state).await
-}
-
-async fn follow_to(connection: &mut Connection, state: &State) -> Result<(), VmsError> {
-    while connection.view().state != *state {
+    if let Some(request) = ask.filter(|_| connection.view().state != state) {
+        connection.request(&request).await?;
+    }
+    while connection.view().state != state {
         if connection.view().state.is_final() || connection.next().await? == Update::End {
             break;
         }
     }
-    require(&connection.view(), state)
-}
-
-/// Lets a VM that stands still go on, and waits until it knows who it is: that boot.
-async fn resume(vm: &VmDir) -> Result<Option<BootId>, VmsError> {
-    let mut connection = Connection::open(vm).await?;
-    connection.subscribe().await?;
-    if connection.view().state == State::Paused {
-        connection.request(&Request::Resume).await?;
-    }
-    follow_to(&mut connection, &State::Running).await?;
-    Ok(connection.view().boot_id)
+    require(&connection.view(), &state)
 }
 
 fn require(view: &VmView, state: &State) -> Result<(), VmsError> {

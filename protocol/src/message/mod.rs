@@ -32,6 +32,7 @@
 //! | [`snapshot::SnapshotPrepareRequest`] | [`snapshot::SnapshotPrepared`] | |
 //! | `SnapshotThawRequest` (empty) | [`snapshot::SnapshotThawed`] | |
 //! | [`snapshot::SnapshotRestoreRequest`] | [`snapshot::SnapshotRestored`] | |
+//! | [`clock::ClockRequest`] | `ClockDone` (empty) | |
 //!
 //! Any request may be answered by an [`error::AgentError`] instead.
 //!
@@ -39,6 +40,7 @@
 //! commands with them. Their numbers and bytes are not given to anything else.
 
 pub mod batch;
+pub mod clock;
 pub mod copy;
 pub mod error;
 pub mod events;
@@ -250,4 +252,9 @@ kinds! {
     SnapshotRestoreRequest = 148,
     /// [`snapshot::SnapshotRestored`].
     SnapshotRestored = 149,
+
+    /// [`clock::ClockRequest`].
+    ClockRequest = 160,
+    /// Empty: the clock is set.
+    ClockDone = 161,
 }

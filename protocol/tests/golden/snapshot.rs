@@ -1,8 +1,9 @@
-//! Snapshots.
+//! Snapshots, and the clock of a guest that stood still.
 
 use firstlight_protocol::codec::{decode, encode};
 use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::message::Kind;
+use firstlight_protocol::message::clock::ClockRequest;
 use firstlight_protocol::message::output::Position;
 use firstlight_protocol::message::snapshot::{
     ENTROPY_LEN, InterfaceIdentity, SnapshotPrepareRequest, SnapshotPrepared, SnapshotRestoreRequest,
@@ -56,5 +57,6 @@ pub(super) fn generation_1() -> Vec<Golden> {
         SnapshotThawed: SnapshotThawed { steps: one.clone() } => "010401",
         SnapshotRestoreRequest: restore() => "01020304fd0000000000010000eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee0103776562dddddddddddddddddddddddddddddddd0101010101010102020202020202000a0002141801000000000000000000000000000000018001000a00020201000a0002030101410162cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc",
         SnapshotRestored: SnapshotRestored { steps: one } => "010401",
+        ClockRequest: ClockRequest { wall_ns: 1 << 40 } => "fd0000000000010000",
     }
 }

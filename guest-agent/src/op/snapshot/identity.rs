@@ -1,10 +1,9 @@
-//! Who a copy is: clock, entropy, names and addresses, by system calls alone.
+//! Who a copy is: entropy, names and addresses, by system calls alone.
 
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use firstlight_network::{Netlink, Request, reaches, request};
 use firstlight_protocol::boot_spec::{Cidr, Mac};
@@ -15,8 +14,6 @@ use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::SockaddrStorage;
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_settime};
 use nix::unistd::{gethostname, sethostname};
 
 use crate::{failure, sys};
@@ -27,12 +24,6 @@ const HOSTS: &str = "/etc/hosts";
 const MACHINE_ID: &str = "/etc/machine-id";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const LINKS: &str = "/sys/class/net";
-
-/// Sets the wall clock.
-pub(super) fn set_clock(wall_ns: u64) -> Result<(), AgentError> {
-    let time = TimeSpec::from_duration(Duration::from_nanos(wall_ns));
-    clock_settime(ClockId::CLOCK_REALTIME, time).map_err(of_errno("set the clock", None))
-}
 
 /// Mixes in bytes that nobody else has, and makes the kernel's generator take new keys at once. Without the second step
 /// a copy goes on with the keys it was saved with for up to a minute. Source: `random(4)`.

@@ -28,7 +28,7 @@ use crate::deframer::Frame;
 use crate::gate::Session;
 use crate::session::SessionError;
 use crate::wire::Connection;
-use crate::{failure, journal};
+use crate::{clock, failure, journal};
 
 pub use freeze::FrozenFile;
 
@@ -265,7 +265,7 @@ fn apply(agent: &Agent, hold: &Hold, request: SnapshotRestoreRequest) -> Result<
         incarnation.boot_id = request.boot_id;
         Ok(())
     })?;
-    steps.run(Step::Clock, || identity::set_clock(request.wall_ns))?;
+    steps.run(Step::Clock, || clock::set(request.wall_ns))?;
     steps.run(Step::Entropy, || identity::add_entropy(&request.entropy))?;
     steps.run(Step::Thaw, || hold.frozen.thaw())?;
     steps.run(Step::Hostname, || request.hostname.as_deref().map_or(Ok(()), identity::set_hostname))?;

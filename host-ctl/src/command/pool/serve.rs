@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use firstlight_host_ctl::assets;
 use firstlight_host_ctl::clock::{Stamp, host_boot_id};
 use firstlight_host_ctl::pool::news::News;
 use firstlight_host_ctl::pool::place::PoolPlace;
@@ -13,7 +14,7 @@ use firstlight_host_ctl::pool::vms::{self, Blueprint, VmDriver};
 use firstlight_host_ctl::pool::{Pool, PoolError, server};
 use firstlight_host_ctl::vm::spec::NetworkSpec;
 use firstlight_host_ctl::vm::{Store, VmId, VmSpec};
-use firstlight_protocol::boot_spec::VolumeMode;
+use firstlight_protocol::boot_spec::{Transport, VolumeMode};
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
@@ -81,9 +82,9 @@ pub(crate) struct Serve {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Standby {
-    /// They run: the quickest to be had
+    /// They run
     Running,
-    /// Those from a snapshot stand still, and take neither processor time nor memory of their own
+    /// They stand still, and take no processor time
     Paused,
 }
 
@@ -155,7 +156,8 @@ impl Serve {
     /// Resolves the flags once, so that a mistake is said now and not by every VM that fails.
     fn rehearse(&self, store: &Store) -> Result<(), Failure> {
         let (spec, _draft) = resolve_spec(&self.vm, Some(&format!("{}-rehearsal", self.pool)), store)?;
-        refuse_shared(&spec, self.max)
+        refuse_shared(&spec, self.max)?;
+        refuse_fragile(&spec, self.standby)
     }
 }
 
@@ -212,6 +214,18 @@ fn refuse_shared(spec: &VmSpec, max: usize) -> Result<(), Failure> {
             .hint("leave --skip-guest-agent out"));
     }
     Ok(())
+}
+
+/// A vsock backend may not survive that its guest stands still (decision 0024).
+fn refuse_fragile(spec: &VmSpec, standby: Standby) -> Result<(), Failure> {
+    let backend = spec.boot.transport == Transport::Vsock && !assets::has_kernel_vsock();
+    match standby {
+        Standby::Paused if backend => {
+            Err(Failure::usage("--standby paused needs VMs that are not behind a vsock backend")
+                .hint("use --transport serial"))
+        }
+        Standby::Paused | Standby::Running => Ok(()),
+    }
 }
 
 fn blueprint(options: VmOptions, store: Store) -> Blueprint {

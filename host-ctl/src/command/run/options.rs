@@ -135,7 +135,7 @@ pub(super) enum Accel {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Transport {
-    /// vsock, until something needs the other
+    /// Vsock; for a pool on a host whose kernel has none, serial
     Auto,
     /// The kernel's vsock, or a backend where it has none
     Vsock,

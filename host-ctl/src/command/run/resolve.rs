@@ -142,10 +142,14 @@ fn refuse_for_baked(options: &VmOptions) -> Result<(), Failure> {
     }
 }
 
-/// Has the VM made so that it can be saved, where nothing that was asked for stands against it.
+/// Has the VM made so that it can be saved, where nothing that was asked for stands against it; and so that it can be cloned,
+/// which a vsock allows that is the host's kernel's alone.
 pub(in crate::command) fn prefer_savable(options: &mut VmOptions) {
     let possible = mode(options) == boot_spec::Mode::Exec && !options.skip_guest_agent;
     options.snapshot |= possible && options.machine.is_none();
+    if options.snapshot && options.transport == Transport::Auto && !assets::has_kernel_vsock() {
+        options.transport = Transport::Serial;
+    }
 }
 
 fn mode(options: &VmOptions) -> boot_spec::Mode {
