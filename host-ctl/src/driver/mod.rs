@@ -17,7 +17,8 @@ use crate::vm::Record;
 
 /// One kind of VMM.
 pub trait Driver {
-    /// The command that runs `machine`. Its working directory has to be the VM's.
+    /// The command that runs `machine`. Its working directory has to be the VM's, and its standard input a socket that listens on
+    /// [`Driver::control_socket`]: who has made that can connect at once, and need not look for it.
     fn command(&self, machine: &MachineConfig) -> Command;
 
     /// The process's control socket, relative to the VM's directory.

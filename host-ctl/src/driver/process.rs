@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use crate::sys;
 use crate::vm::ProcessId;
@@ -30,7 +30,7 @@ pub enum SpawnError<E> {
     Record(E),
 }
 
-/// Starts `command` in a session of its own, with nothing to read, and with what it says going to the file `log`.
+/// Starts `command` in a session of its own, with what it says going to the file `log`. What it reads is the caller's to say.
 /// `record` has to have written its identity down when it returns.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub fn spawn<E>(
     let failed = |source| SpawnError::Start { program: program.clone(), source };
     let stderr = File::create(log).map_err(failed)?;
     let stdout = stderr.try_clone().map_err(failed)?;
-    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    command.stdout(stdout).stderr(stderr);
     let held = sys::Held::fork(command).map_err(failed)?;
     let identity = match ProcessId::of(held.pid()) {
         Ok(Some(identity)) => identity,

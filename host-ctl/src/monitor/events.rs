@@ -57,7 +57,12 @@ pub(super) enum Listener {
         cid: u32,
     },
     /// The VMM's socket for a virtio-serial port, to which we connect: nobody dials there, and one of us is all it takes.
-    Port(PathBuf),
+    Port {
+        /// Where.
+        path: PathBuf,
+        /// The first of them, where that is there already.
+        first: Option<UnixStream>,
+    },
 }
 
 impl Listener {
@@ -85,11 +90,14 @@ impl Listener {
                 let (stream, peer) = listener.accept().await?;
                 Ok((peer.cid() == *cid).then(|| Box::new(stream) as Stream))
             }
-            Listener::Port(path) => {
+            Listener::Port { path, first } => {
                 if again {
                     sleep(PORT_PAUSE).await;
                 }
-                let mut stream = UnixStream::connect(path).await?;
+                let mut stream = match first.take() {
+                    Some(first) => first,
+                    None => UnixStream::connect(path).await?,
+                };
                 // Init may have missed that its last host has gone. What that one left unfinished ends here.
                 stream.write_all(format!("\n{}", InitCommand::Repeat).as_bytes()).await?;
                 Ok(Some(Box::new(stream)))
@@ -101,7 +109,7 @@ impl Listener {
     fn places(&self) -> usize {
         match self {
             Listener::Unix(_) | Listener::Kernel { .. } => MAX_STREAMS,
-            Listener::Port(_) => 1,
+            Listener::Port { .. } => 1,
         }
     }
 
@@ -110,7 +118,7 @@ impl Listener {
     fn patience(&self) -> Option<Duration> {
         match self {
             Listener::Unix(_) | Listener::Kernel { .. } => Some(PROOF_DEADLINE),
-            Listener::Port(_) => None,
+            Listener::Port { .. } => None,
         }
     }
 }
@@ -276,7 +284,7 @@ mod tests {
         let mut vmm = None;
         let lab = lab_with(|path| {
             vmm = Some(UnixListener::bind(path).unwrap());
-            Listener::Port(path.to_owned())
+            Listener::Port { path: path.to_owned(), first: None }
         });
         (lab, vmm.unwrap())
     }

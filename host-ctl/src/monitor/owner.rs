@@ -295,9 +295,10 @@ impl<'a> Owner<'a> {
         let refused = match self.ledger.fold().boot() {
             Some(boot) if boot.saving => Some("a snapshot of it is being taken already".to_owned()),
             Some(boot) if boot.paused => Some("it is paused; resume it first".to_owned()),
-            Some(boot) => match Obstacle::of_boot(boot) {
-                Some(obstacle) => Some(obstacle.to_string()),
-                None => self.tasks.save(self.spec, draft).err(),
+            Some(boot) => match (Obstacle::of_boot(boot), boot.vmm) {
+                (Some(obstacle), _) => Some(obstacle.to_string()),
+                (None, Some(vmm)) => self.tasks.save(self.spec, vmm, draft).err(),
+                (None, None) => Some("it does not run".to_owned()),
             },
             None => Some("it does not run".to_owned()),
         };

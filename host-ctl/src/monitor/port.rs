@@ -21,11 +21,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// ping wait for a copy; between connections that wait above them, `yamux` is fair.
 const SEND_BUFFER: usize = 16 << 10;
 
-/// Keeps the road to the agent open until `closing`.
-pub(super) async fn keep(mut requests: mpsc::Receiver<Request>, mut closing: Closing) {
+/// Keeps the road to the agent open until `closing`; `first` is there already.
+pub(super) async fn keep(
+    first: Option<UnixStream>,
+    mut requests: mpsc::Receiver<Request>,
+    mut closing: Closing,
+) {
     let kept = async {
+        let mut first = first;
         loop {
-            if let Ok(line) = UnixStream::connect(Path::new(AGENT_PORT_SOCKET)).await {
+            let line = match first.take() {
+                Some(first) => Ok(first),
+                None => UnixStream::connect(Path::new(AGENT_PORT_SOCKET)).await,
+            };
+            if let Ok(line) = line {
                 // With a larger one everything is only slower to answer.
                 let _ = set_socket_send_buffer_size(&line, SEND_BUFFER);
                 // When this ends the VMM has hung up. Clients are told by the ends of their connections.

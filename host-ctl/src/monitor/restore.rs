@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use firstlight_protocol::boot_spec::{BootSpec, Interface};
 use firstlight_protocol::message::snapshot::{ENTROPY_LEN, InterfaceIdentity, SnapshotRestoreRequest};
 use firstlight_protocol::sentinel::MacKey;
+use tokio::net::UnixStream;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::error::MonitorError;
-use super::events::Identity;
+use super::events::{Identity, Listener};
 use super::files;
 use super::ledger::Ledger;
 use super::save;
@@ -23,7 +24,7 @@ use super::start::{self, Running};
 use crate::assets;
 use crate::boot::{self, Host, Secrets};
 use crate::clock::{self, Stamp};
-use crate::driver::config::{Origin, Writes};
+use crate::driver::config::{AGENT_PORT_SOCKET, Origin, Writes};
 use crate::driver::qemu::{memory, vsock};
 use crate::driver::qemu::qmp::{Qmp, RunState};
 use crate::log::OutputLog;
@@ -68,7 +69,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
     let mut machine = boot::machine::machine(vm.spec(), &vm.spec().assets.kernel, &secrets, &host)?;
     let address = start::address(machine.vsock);
     let dialer = start::dialer(&address)?;
-    let listener = start::listener(machine.vsock)?;
+    let mut listener = start::listener(machine.vsock)?;
     let host_boot = clock::host_boot_id().map_err(MonitorError::io("read", Path::new("boot_id")))?;
     ledger.require(Entry::BootStarted { boot_id: spec.boot_id, host_boot })?;
     ledger.require(Entry::CopyOf { boot: saved.boot.boot_id, memory: plan.memory })?;
@@ -77,6 +78,13 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
         // The kernel is in the memory.
         machine.origin = beginning.origin();
         let (vmm, backend, mut qmp) = start::start_processes(vm, ledger, &machine).await?;
+        let port = match &mut listener {
+            Some(Listener::Port { path, first }) => {
+                *first = Some(connect(path).await?);
+                Some(connect(Path::new(AGENT_PORT_SOCKET)).await?)
+            }
+            Some(Listener::Unix(_) | Listener::Kernel { .. }) | None => None,
+        };
         beginning.load(&mut qmp, vm.spec()).await?;
         if paused {
             // Whoever adopts the VM has to know before it is due no more.
@@ -90,10 +98,10 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
             save::go_on(&mut qmp, machine.vsock).await
         };
         set_off.await.map_err(MonitorError::Vmm)?;
-        Ok((vmm, backend, qmp))
+        Ok((vmm, backend, qmp, port))
     };
     match started.await {
-        Ok((vmm, backend, qmp)) => {
+        Ok((vmm, backend, qmp, port)) => {
             // QEMU has read it; what cannot be removed goes with the VM.
             let _ = std::fs::remove_dir_all(from);
             Ok(Running {
@@ -103,6 +111,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
                 run_state: Some(if paused { RunState::Paused } else { RunState::Running }),
                 listener,
                 dialer,
+                port,
                 spec,
                 vsock: Some(address),
                 before: Some(saved.boot),
@@ -121,6 +130,12 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
 pub(super) fn before() -> Option<BootSpec> {
     let bytes = std::fs::read(BEFORE).ok()?;
     BootSpec::from_json(&bytes).ok()
+}
+
+/// Takes a port before the guest has its memory. It was saved with somebody at the other end of each, and is spared the news of a
+/// change: what it executes for the first time an emulator translates first.
+async fn connect(port: &Path) -> Result<UnixStream, MonitorError> {
+    UnixStream::connect(port).await.map_err(MonitorError::io("connect to", port))
 }
 
 /// The files of a restored boot.

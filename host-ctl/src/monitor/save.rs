@@ -43,6 +43,8 @@ const RECOVERY_ATTEMPTS: u32 = 3;
 pub(super) struct Job {
     /// The draft of the snapshot.
     pub(super) draft: PathBuf,
+    /// The VMM's process.
+    pub(super) vmm: u32,
     pub(super) agent: Agent,
     pub(super) vsock: VsockConfig,
     pub(super) disks: Vec<DiskConfig>,
@@ -103,7 +105,7 @@ async fn write(
     let path = job.draft.join(name::DEVICES);
     let file = File::options().write(true).create_new(true).open(&path);
     let file = file.map_err(|error| file_failure(&SnapshotError::io("make", &path)(error)))?;
-    let ram = memory::ram(qmp).map_err(|error| failure(SaveFault::Vmm, &error))?;
+    let ram = memory::ram(job.vmm).map_err(|error| failure(SaveFault::Vmm, &error))?;
     job.agent.road.replug(job.vsock);
     vsock::unplug(qmp).await.map_err(vmm)?;
     // Not before: a connection that is being closed while its device goes haunts the guest for eight seconds

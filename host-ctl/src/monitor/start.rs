@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use firstlight_protocol::boot_spec::BootSpec;
 use firstlight_protocol::port;
 use nix::sys::stat::Mode;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Duration, Instant, timeout};
 
 use super::error::MonitorError;
@@ -26,7 +26,7 @@ use crate::driver::config::{EVENTS_PORT_SOCKET, SERIAL_FIFO, VHOST_SOCKET, VSOCK
 use crate::driver::process::{SpawnError, last_words, spawn};
 use crate::driver::qemu::qmp::{Qmp, QmpError, RunState};
 use crate::driver::qemu::vsock::plug;
-use crate::driver::qemu::{QMP_SOCKET, Qemu};
+use crate::driver::qemu::Qemu;
 use crate::driver::{Driver as _, MachineConfig};
 use crate::log::rotate;
 use crate::vm::fold::Boot;
@@ -55,6 +55,9 @@ const BACKEND_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the VMM may take to make its machine.
 const VMM_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a VMM that has hung up may take to end.
+const END_DEADLINE: Duration = Duration::from_secs(2);
+
 /// How long a VMM that was found running may take to take our control connection.
 const ADOPTION_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -81,6 +84,8 @@ pub(super) struct Running {
     pub(super) listener: Option<Listener>,
     /// Where clients are connected to the guest.
     pub(super) dialer: Option<UnixListener>,
+    /// The host's end of the agent's port, where that is there already.
+    pub(super) port: Option<UnixStream>,
     pub(super) spec: BootSpec,
     pub(super) vsock: Option<Address>,
     /// Of a copy: what the boot was told that was saved.
@@ -119,6 +124,7 @@ pub(super) async fn start(vm: &VmDir, ledger: &mut Ledger) -> Result<Running, Mo
             run_state: Some(RunState::Running),
             listener,
             dialer,
+            port: None,
             spec,
             vsock: Some(vsock),
             before: None,
@@ -180,6 +186,7 @@ pub(super) async fn adopt(
         run_state,
         listener,
         dialer,
+        port: None,
         spec,
         vsock: boot.vsock.clone(),
         before: boot.copy_of.and_then(|_| restore::before()),
@@ -264,7 +271,7 @@ pub(super) fn listener(vsock: VsockConfig) -> Result<Option<Listener>, MonitorEr
         }
         VsockConfig::Kernel { cid } => Listener::kernel(cid)
             .map_err(MonitorError::io("listen on the vsock port of", Path::new("/dev/vsock"))),
-        VsockConfig::Serial => Ok(Some(Listener::Port(EVENTS_PORT_SOCKET.into()))),
+        VsockConfig::Serial => Ok(Some(Listener::Port { path: EVENTS_PORT_SOCKET.into(), first: None })),
     }
 }
 
@@ -297,21 +304,32 @@ pub(super) async fn start_processes(
         VsockConfig::Backend => Some(start_backend(vm, ledger).await?),
         VsockConfig::Kernel { .. } | VsockConfig::Serial => None,
     };
-    let mut vmm = Process::start(Qemu.command(machine), VMM_LOG, |process| {
+    let control = Qemu.control_socket();
+    let socket = std::os::unix::net::UnixListener::bind(control);
+    let mut command = Qemu.command(machine);
+    command.stdin(OwnedFd::from(socket.map_err(MonitorError::io("listen on", control))?));
+    let mut vmm = Process::start(command, VMM_LOG, |process| {
         ledger.require(Entry::VmmStarted { process, vsock: Some(address(machine.vsock)) })
     })?;
-    let qmp = tokio::select! {
-        qmp = connect(VMM_DEADLINE) => qmp.map_err(MonitorError::Vmm)?,
-        () = vmm.ended() => return Err(MonitorError::VmmRefused { reason: vmm.last_words(VMM_LOG) }),
+    let connected = tokio::select! {
+        connected = connect(VMM_DEADLINE) => connected,
+        () = vmm.ended() => Err(QmpError::Closed),
     };
-    Ok((vmm, backend, qmp))
+    match connected {
+        Ok(qmp) => Ok((vmm, backend, qmp)),
+        // A VMM that ends takes its socket along, and its own words say more.
+        Err(QmpError::Closed | QmpError::Io { .. }) if timeout(END_DEADLINE, vmm.ended()).await.is_ok() => {
+            Err(MonitorError::VmmRefused { reason: vmm.last_words(VMM_LOG) })
+        }
+        Err(error) => Err(MonitorError::Vmm(error)),
+    }
 }
 
 async fn start_backend(vm: &VmDir, ledger: &mut Ledger) -> Result<Process, MonitorError> {
     let program = vm.spec().assets.vsock_backend.as_ref().ok_or(MonitorError::NoVsock)?;
     let mut command = Command::new(program);
     command.args(["--guest-cid", BACKEND_GUEST_CID, "--socket", VHOST_SOCKET, "--uds-path", VSOCK_SOCKET]);
-    command.args(["--tx-buffer-size", BACKEND_WINDOW]);
+    command.args(["--tx-buffer-size", BACKEND_WINDOW]).stdin(Stdio::null());
     let mut backend =
         Process::start(command, BACKEND_LOG, |process| ledger.require(Entry::BackendStarted { process }))?;
     let listens = retry(Instant::now() + BACKEND_DEADLINE, jitter, async || {
@@ -327,14 +345,10 @@ async fn start_backend(vm: &VmDir, ledger: &mut Ledger) -> Result<Process, Monit
     }
 }
 
-/// Connects to the VMM, whose socket comes up some time after its process.
+/// Connects to the VMM, which answers when it has made its machine.
 async fn connect(patience: Duration) -> Result<Qmp, QmpError> {
-    retry(Instant::now() + patience, jitter, async || match Qmp::connect(Path::new(QMP_SOCKET)).await {
-        Ok(qmp) => Attempt::Done(Ok(qmp)),
-        Err(error @ QmpError::Io { operation: "connect to", .. }) => Attempt::NotYet(error),
-        Err(error) => Attempt::Done(Err(error)),
-    })
-    .await?
+    let connected = timeout(patience, Qmp::connect(Qemu.control_socket())).await;
+    connected.unwrap_or(Err(QmpError::Timeout("make its machine")))
 }
 
 impl Process {

@@ -31,7 +31,7 @@ use crate::snapshot::Obstacle;
 use crate::vm::fold::Boot;
 use crate::vm::record::SaveFailure;
 use crate::vm::vm_dir::name;
-use crate::vm::{VmDir, VmSpec};
+use crate::vm::{ProcessId, VmDir, VmSpec};
 
 /// Beside the output log: how much of this boot's output is in it.
 pub(super) const OUTPUT_POSITION: &str = "boot/output.position";
@@ -72,6 +72,7 @@ impl Tasks {
             qmp,
             listener,
             dialer,
+            port: first,
             spec: boot,
             vsock,
             before,
@@ -109,7 +110,7 @@ impl Tasks {
         if let Some(dialer) = dialer {
             let backend = if is_serial {
                 let (requests, asked) = mpsc::channel(port::REQUESTS);
-                set.spawn(port::keep(asked, closing.clone()));
+                set.spawn(port::keep(first, asked, closing.clone()));
                 Backend::Serial(requests)
             } else {
                 Backend::VhostUser(VSOCK_SOCKET.into())
@@ -181,11 +182,11 @@ impl Tasks {
         }
     }
 
-    /// Saves the guest into `draft`.
+    /// Saves the guest of the process `vmm` into `draft`.
     ///
     /// # Errors
     /// Why that cannot even be tried.
-    pub(super) fn save(&self, spec: &VmSpec, draft: PathBuf) -> Result<(), String> {
+    pub(super) fn save(&self, spec: &VmSpec, vmm: ProcessId, draft: PathBuf) -> Result<(), String> {
         if let Some(obstacle) = Obstacle::of(spec) {
             return Err(obstacle.to_string());
         }
@@ -193,7 +194,7 @@ impl Tasks {
         let vsock = vsock_of(&agent.address);
         let disks = crate::boot::machine::disks(spec);
         let memory = u64::from(spec.memory_mib) << 20;
-        let job = Job { draft, agent, vsock, disks, boot: self.boot.clone(), memory };
+        let job = Job { draft, vmm: vmm.pid, agent, vsock, disks, boot: self.boot.clone(), memory };
         let told = self.vmm_commands.try_send(VmmCommand::Save(Box::new(job)));
         told.map_err(|_| "its VMM takes no commands".to_owned())
     }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::QMP_SOCKET;
 use super::vsock::{CHARDEV, DEVICE, PORT};
 use crate::driver::accel::Accelerator;
 use crate::driver::config::{
@@ -32,7 +31,8 @@ pub(super) fn of(machine: &MachineConfig) -> Vec<OsString> {
         // The kernel stays: the firmware that loads it is a part of the machine which has to be there again.
         Origin::Memory { .. } => args.option("-incoming", "defer"),
     }
-    args.option("-chardev", format!("socket,id=qmp,path={QMP_SOCKET},server=on,wait=off"));
+    // Its standard input is the socket. Whoever connects waits in the socket until QEMU has made the machine.
+    args.option("-chardev", "socket,id=qmp,fd=0,server=on,wait=off");
     args.option("-mon", "chardev=qmp,mode=control");
     // QEMU opens both FIFOs for reading and writing, so they always have a reader and keep what nobody reads yet.
     args.option("-chardev", format!("pipe,id=console,path={SERIAL_FIFO}"));

@@ -37,12 +37,12 @@ pub fn patience(bytes: u64) -> Duration {
     Duration::from_secs(30 + (bytes >> 25))
 }
 
-/// The memory of the guest that runs: a file as long as the guest has memory. Source: `proc_pid_fd(5)`.
+/// The memory of the guest that runs in QEMU's process `pid`: a file as long as the guest has memory. Source: `proc_pid_fd(5)`.
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] when QEMU keeps it to itself.
-pub fn ram(qmp: &Qmp) -> io::Result<File> {
-    let descriptors = PathBuf::from(format!("/proc/{}/fd", qmp.pid()?));
+pub fn ram(pid: u32) -> io::Result<File> {
+    let descriptors = PathBuf::from(format!("/proc/{pid}/fd"));
     let wanted = format!("/memfd:{RAM}");
     for entry in fs::read_dir(&descriptors)? {
         let path = entry?.path();
@@ -116,6 +116,8 @@ pub async fn save(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError>
 /// takes longer than [`patience`].
 pub async fn load(qmp: &mut Qmp, file: File, bytes: u64) -> Result<(), QmpError> {
     prepare(qmp).await?;
+    // A guest that moves from host to host announces its addresses to the network. A copy is about to get others.
+    qmp.execute("migrate-set-parameters", json!({ "announce-rounds": 0 })).await?;
     qmp.give(&file, DESCRIPTOR).await?;
     drop(file);
     qmp.execute("migrate-incoming", json!({ "uri": format!("fd:{DESCRIPTOR}") })).await?;

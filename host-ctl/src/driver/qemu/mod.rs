@@ -12,7 +12,7 @@ use std::process::Command;
 
 use super::{Driver, MachineConfig};
 
-/// Where QEMU listens for its control connection.
+/// Where QEMU takes its control connection, on a socket that was made for it.
 pub const QMP_SOCKET: &str = "boot/qmp.sock";
 
 /// QEMU.

@@ -144,12 +144,6 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// QEMU's pid: that of whoever listens at the other end (`unix(7)`, `SO_PEERCRED`).
-    pub(super) fn pid(&self) -> io::Result<i32> {
-        let stream: &UnixStream = self.writer.as_ref();
-        stream.peer_cred()?.pid().ok_or_else(|| io::ErrorKind::Unsupported.into())
-    }
-
     /// What the guest does now.
     ///
     /// # Errors
