@@ -11,6 +11,7 @@
 //! those of its successor. So both sides begin with a [`greeting`], after which nothing old can come. Then `yamux` carries
 //! the connections, and each gets a socket pair, so that whoever uses it has a socket like any other.
 
+mod credit;
 mod greeting;
 mod guest;
 mod host;

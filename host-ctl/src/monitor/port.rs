@@ -17,8 +17,8 @@ pub(super) const REQUESTS: usize = 64;
 /// How long the VMM's socket is left alone when it was lost: it may be the VMM that has ended, which is heard elsewhere.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Bytes that the socket to the VMM holds back. They stand before whatever is said next, so that many of them would let a
-/// ping wait for a copy; between connections that wait above them, `yamux` is fair.
+/// Bytes that the socket to the VMM holds back. They stand before whatever is said next, as does all that is under way; between
+/// connections that wait above them, `multiplex` is fair.
 const SEND_BUFFER: usize = 16 << 10;
 
 /// Keeps the road to the agent open until `closing`.
