@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use firstlight_multiplex::{Request, dial};
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
@@ -17,17 +16,11 @@ pub(super) const REQUESTS: usize = 64;
 /// How long the VMM's socket is left alone when it was lost: it may be the VMM that has ended, which is heard elsewhere.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Bytes that the socket to the VMM holds back. They stand before whatever is said next, as does all that is under way; between
-/// connections that wait above them, `multiplex` is fair.
-const SEND_BUFFER: usize = 16 << 10;
-
 /// Keeps the road to the agent open until `closing`.
 pub(super) async fn keep(mut requests: mpsc::Receiver<Request>, mut closing: Closing) {
     let kept = async {
         loop {
             if let Ok(line) = UnixStream::connect(Path::new(AGENT_PORT_SOCKET)).await {
-                // With a larger one everything is only slower to answer.
-                let _ = set_socket_send_buffer_size(&line, SEND_BUFFER);
                 // When this ends the VMM has hung up. Clients are told by the ends of their connections.
                 let _ = dial(line, &mut requests, crate::random::bytes).await;
             }
