@@ -1,7 +1,7 @@
 //! What comes over a serial port from a peer that means harm: whatever it was, the next one gets through.
 //!
-//! The first byte of the input says whose bytes the rest is, and whether a greeting comes before them: behind it they are frames,
-//! which mutation would hardly ever come to.
+//! The first byte of the input says whose bytes the rest is; whether a greeting comes before them, behind which they are frames,
+//! to which mutation would hardly ever come; and whether an honest peer follows or, which is far quicker, the end of the line.
 
 #![no_main]
 
@@ -24,6 +24,7 @@ const NO_FRAMES: &[u8] = &[0x10; (1 << 20) + 24];
 
 const FROM_GUEST: u8 = 1;
 const GREETED: u8 = 2;
+const FOLLOWED: u8 = 4;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,16 +34,26 @@ fuzz_target!(|bytes: &[u8]| {
     let word: &[u8; 16] = if from_guest { b"\x02firstlight-vm/1" } else { b"\x01firstlight-host" };
     let greeting = [&word[..], &[1; 16]].concat();
     let greeting = if mode & GREETED == 0 { &[] } else { &greeting[..] };
-    let hostile = [greeting, bytes, NO_FRAMES].concat();
+    let followed = mode & FOLLOWED != 0;
+    let no_frames = if followed { NO_FRAMES } else { &[] };
+    let hostile = [greeting, bytes, no_frames].concat();
     let reached = async {
         let (host_end, guest_end) = duplex(LINE);
         if from_guest {
-            tokio::join!(host(host_end), after(&hostile, guest_end, guest));
+            let next = async |line| {
+                if followed {
+                    guest(line).await
+                }
+            };
+            tokio::join!(host(host_end), after(&hostile, guest_end, next)).0
         } else {
-            tokio::join!(after(&hostile, host_end, host), guest(guest_end));
+            let next = async |line| followed && host(line).await;
+            tokio::join!(after(&hostile, host_end, next), guest(guest_end)).0.unwrap_or_default()
         }
     };
-    runtime().block_on(async { timeout(PATIENCE, reached).await.expect("the next peer gets through") });
+    let reached = runtime().block_on(async { timeout(PATIENCE, reached).await });
+    let reached = reached.expect("everybody ends or gets through");
+    assert!(reached || !followed, "the next peer gets through");
 });
 
 fn runtime() -> &'static Runtime {
@@ -52,20 +63,18 @@ fn runtime() -> &'static Runtime {
     })
 }
 
-/// An honest peer, behind bytes that are none's.
-async fn after<F: Future<Output = ()>>(
+/// Whatever comes behind bytes that are none's; `None` when the line ended before all of them were taken.
+async fn after<T>(
     bytes: &[u8],
     mut line: DuplexStream,
-    peer: impl FnOnce(DuplexStream) -> F,
-) {
-    // Nobody is left to hear more when what it made of that was an answer.
-    if line.write_all(bytes).await.is_ok() {
-        peer(line).await;
-    }
+    next: impl AsyncFnOnce(DuplexStream) -> T,
+) -> Option<T> {
+    line.write_all(bytes).await.ok()?;
+    Some(next(line).await)
 }
 
-/// A host whose client has a byte come back, however often it has to connect.
-async fn host(line: DuplexStream) {
+/// A host: whether its client has a byte come back before the line ends, however often it has to connect.
+async fn host(line: DuplexStream) -> bool {
     let (requests, mut asked) = mpsc::channel::<Request>(1);
     let mut last = 0_u8;
     let random = move || -> std::io::Result<Generation> {
@@ -73,8 +82,8 @@ async fn host(line: DuplexStream) {
         Ok([last; 16])
     };
     tokio::select! {
-        ended = dial(line, &mut asked, random) => panic!("{ended:?}"),
-        () = async { while !comes_back(&requests).await {} } => {}
+        Err(_) = dial(line, &mut asked, random) => false,
+        () = async { while !comes_back(&requests).await {} } => true,
     }
 }
 

@@ -8,6 +8,7 @@ use firstlight_protocol::frame::MAX_PAYLOAD;
 use firstlight_protocol::message::Kind;
 use firstlight_protocol::message::hello::{Hello, Refusal, Welcome};
 use firstlight_protocol::version::SUPPORTED;
+use firstlight_socket::bulk::BulkError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -168,7 +169,9 @@ async fn serve(
 /// Tells the peer why its connection closes, if it can still understand.
 async fn explain(connection: &mut Connection, error: &SessionError) -> Result<(), SessionError> {
     let told_or_gone = match error {
-        SessionError::Refused(_) | SessionError::Abandoned | SessionError::Wire(WireError::Io { .. }) => true,
+        SessionError::Refused(_)
+        | SessionError::Abandoned
+        | SessionError::Wire(WireError::Broken(BulkError::Io { .. })) => true,
         SessionError::Wire(_)
         | SessionError::Message(_)
         | SessionError::Unexpected { .. }

@@ -9,8 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use firstlight_protocol::codec::CodecError;
-use firstlight_protocol::frame::{FrameError, Header};
+use firstlight_protocol::frame::Header;
 use firstlight_protocol::message::Kind;
 use firstlight_socket::bulk::{BulkError, write_as_fits};
 use nix::errno::Errno;
@@ -31,37 +30,16 @@ const LINGER_SECONDS: i32 = 1;
 /// A connection cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// A system call on the socket failed, most often because the peer went away.
-    #[error("{operation} the connection: {source}")]
-    Io {
-        /// `read`, `write` or `watch`.
-        operation: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// The peer closed the connection inside a frame.
-    #[error("the connection ended inside a frame")]
-    Truncated,
+    /// What breaks a copy's connection breaks every other.
+    #[error(transparent)]
+    Broken(#[from] BulkError),
     /// The rest of a frame did not come in time.
     #[error("the rest of a frame did not come within {} s", FRAME_DEADLINE.as_secs())]
     Stalled,
-    /// A header was refused.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// A payload was refused.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
 }
 
-impl From<BulkError> for WireError {
-    fn from(error: BulkError) -> WireError {
-        match error {
-            BulkError::Io { operation, source } => WireError::Io { operation, source },
-            BulkError::Truncated => WireError::Truncated,
-            BulkError::Frame(error) => error.into(),
-            BulkError::Codec(error) => error.into(),
-        }
-    }
+fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> BulkError {
+    move |source| BulkError::Io { operation, source }
 }
 
 /// A stream socket, vsock or unix; the two differ only in how they come about. All who hold it hold one descriptor.
@@ -124,8 +102,7 @@ enum Watch {
 impl Watch {
     fn new(socket: &Socket) -> Result<Arc<Watch>, WireError> {
         let watched = sys::watch_shared(Arc::clone(&socket.0), Interest::READABLE | Interest::WRITABLE);
-        let watched = watched.map_err(|source| WireError::Io { operation: "watch", source })?;
-        Ok(Arc::new(Watch::Tasks(watched)))
+        Ok(Arc::new(Watch::Tasks(watched.map_err(failed("watch"))?)))
     }
 
     fn tasks(&self) -> io::Result<&SharedWatched> {
@@ -232,11 +209,15 @@ impl FrameReader {
                     read.map_err(|_| WireError::Stalled)?
                 }
             };
-            let count = read.map_err(|source| WireError::Io { operation: "read", source })?;
+            let count = read.map_err(failed("read"))?;
             if count == 0 {
-                return if self.deframer.is_inside_frame() { Err(WireError::Truncated) } else { Ok(None) };
+                return if self.deframer.is_inside_frame() {
+                    Err(BulkError::Truncated.into())
+                } else {
+                    Ok(None)
+                };
             }
-            if let Some(frame) = self.deframer.advance(count)? {
+            if let Some(frame) = self.deframer.advance(count).map_err(BulkError::from)? {
                 self.deadline = None;
                 return Ok(Some(frame));
             }
@@ -273,12 +254,12 @@ impl FrameWriter {
     /// # Errors
     /// [`WireError`] when the payload is too long or the peer is gone.
     pub async fn send(&mut self, kind: Kind, id: u64, payload: &[u8]) -> Result<(), WireError> {
-        let header = Header::new(kind, id, payload.len())?.encode();
+        let header = Header::new(kind, id, payload.len()).map_err(BulkError::from)?.encode();
         let (mut header, mut payload) = (&header[..], payload);
         self.inside_frame = true;
         while !(header.is_empty() && payload.is_empty()) {
             let written = self.watch.write(&[IoSlice::new(header), IoSlice::new(payload)]).await;
-            let written = written.map_err(|source| WireError::Io { operation: "write", source })?;
+            let written = written.map_err(failed("write"))?;
             let of_header = written.min(header.len());
             header = &header[of_header..];
             payload = &payload[written - of_header..];

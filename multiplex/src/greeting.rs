@@ -22,7 +22,7 @@ use crate::hung_up;
 pub(crate) const MAX_FRAME_BODY: usize = 16 << 10;
 
 /// Bytes of a frame's header. Source: the yamux specification.
-const FRAME_HEADER: usize = 12;
+pub(crate) const FRAME_HEADER: usize = 12;
 
 /// No frame begins with it: there a version stands, which it is none. Where a header was torn apart in its length, of which the
 /// last two bytes alone are in use, it makes lengths of a mebibyte and more, which yamux refuses, or of at most

@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream as Socket;
+use std::sync::Arc;
 
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
+use crate::credit::Credit;
 use crate::greeting::{Finder, Generation, Side, announce, answer, hear};
 use crate::{Buffered, Line, buffered, config, hung_up, pump};
 
@@ -56,12 +58,16 @@ async fn next_host<T: Line>(line: &mut Buffered<T>) -> io::Result<Generation> {
 
 /// One conversation: until the host hangs up, or greets anew, which is no frame. Its connections end with it.
 async fn converse<T: Line>(line: &mut Buffered<T>, connections: &mpsc::Sender<Socket>) {
+    let (credit, line) = Credit::over(line);
     let mut multiplexer = yamux::Connection::new(line.compat(), config(), yamux::Mode::Server);
-    while let Some(Ok(stream)) = poll_fn(|cx| multiplexer.poll_next_inbound(cx)).await {
+    let mut next = poll_fn(|cx| multiplexer.poll_next_inbound(cx));
+    let Some(Ok(first)) = (&mut next).await else { return };
+    tokio::spawn(Arc::clone(&credit).keep(first));
+    while let Some(Ok(stream)) = (&mut next).await {
         // Without a descriptor for it the connection is reset, and the host may try again.
         let Ok((ours, theirs)) = pair() else { continue };
         if connections.try_send(theirs).is_ok() {
-            tokio::spawn(pump::carry(stream, ours));
+            tokio::spawn(pump::carry(stream, ours, Arc::clone(&credit)));
         }
     }
 }

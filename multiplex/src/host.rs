@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
+use crate::credit::{Counted, Credit};
 use crate::greeting::{Generation, greet};
 use crate::guest::pair;
 use crate::{Buffered, Line, MAX_CONNECTIONS, buffered, config, pump};
@@ -17,7 +18,7 @@ use crate::{Buffered, Line, MAX_CONNECTIONS, buffered, config, pump};
 /// Asks for one connection to the guest. It is dropped when none can be had.
 pub type Request = oneshot::Sender<Socket>;
 
-type Multiplexer<'a, T> = yamux::Connection<Compat<&'a mut Buffered<T>>>;
+type Multiplexer<'a, T> = yamux::Connection<Compat<Counted<&'a mut Buffered<T>>>>;
 
 /// Connects whoever asks through `requests` to the guest at the other end of `line`. A guest that begins anew is greeted anew;
 /// requests wait meanwhile. `random` gives generations.
@@ -42,8 +43,9 @@ pub(crate) async fn dial_at_most<T: Line>(
     let places = Arc::new(Semaphore::new(places));
     loop {
         greet(&mut line, &mut random).await?;
-        let multiplexer = yamux::Connection::new((&mut line).compat(), config(), yamux::Mode::Client);
-        converse(multiplexer, requests, &places).await;
+        let (credit, line) = Credit::over(&mut line);
+        let multiplexer = yamux::Connection::new(line.compat(), config(), yamux::Mode::Client);
+        converse(multiplexer, requests, &places, &credit).await;
     }
 }
 
@@ -52,7 +54,10 @@ async fn converse<T: Line>(
     mut multiplexer: Multiplexer<'_, T>,
     requests: &mut mpsc::Receiver<Request>,
     places: &Arc<Semaphore>,
+    credit: &Arc<Credit>,
 ) {
+    let Some(first) = poll_fn(|cx| advance(&mut multiplexer, true, cx)).await else { return };
+    tokio::spawn(Arc::clone(credit).keep(first));
     let mut next = None;
     loop {
         let asked = async {
@@ -66,7 +71,7 @@ async fn converse<T: Line>(
             opened = poll_fn(|cx| advance(&mut multiplexer, next.is_some(), cx)) => match opened {
                 Some(stream) => {
                     if let Some((request, place)) = next.take() {
-                        connect(request, stream, place);
+                        connect(request, stream, place, Arc::clone(credit));
                     }
                 }
                 None => return,
@@ -94,12 +99,17 @@ fn advance<T: Line>(
     Poll::Ready(None)
 }
 
-fn connect(request: Request, stream: yamux::Stream, place: Option<OwnedSemaphorePermit>) {
+fn connect(
+    request: Request,
+    stream: yamux::Stream,
+    place: Option<OwnedSemaphorePermit>,
+    credit: Arc<Credit>,
+) {
     // Without a descriptor the request is dropped, which says that it was in vain.
     let Ok((ours, theirs)) = pair() else { return };
     if request.send(theirs).is_ok() {
         tokio::spawn(async move {
-            pump::carry(stream, ours).await;
+            pump::carry(stream, ours, credit).await;
             drop(place);
         });
     }

@@ -9,8 +9,10 @@
 //!
 //! A port says neither when a peer begins nor when it ends: bytes of a monitor or an agent that was killed may come before
 //! those of its successor. So both sides begin with a [`greeting`], after which nothing old can come. Then `yamux` carries
-//! the connections, and each gets a socket pair, so that whoever uses it has a socket like any other.
+//! the connections, and each gets a socket pair, so that whoever uses it has a socket like any other. What they have under
+//! way together is bounded by [`credit`], so that a short question does not wait for others' megabytes.
 
+mod credit;
 mod greeting;
 mod guest;
 mod host;

@@ -1,24 +1,71 @@
 //! Between one stream of the multiplexer and one socket.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf, split};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf, split,
+};
 use tokio::net::UnixStream;
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
-/// Bytes on their way in each direction.
-const BUFFER: usize = 16 << 10;
+use crate::credit::Credit;
+use crate::greeting::MAX_FRAME_BODY;
+
+/// Bytes on their way in each direction: a frame.
+const BUFFER: usize = MAX_FRAME_BODY;
 
 /// Carries bytes and ends both ways until both directions have ended. Each ends by itself: a session that answers and leaves
 /// is heard to its last byte, whatever its peer still sends. A direction that breaks shows when both are over, as a reset.
-pub(crate) async fn carry(stream: yamux::Stream, socket: UnixStream) {
+pub(crate) async fn carry(stream: yamux::Stream, socket: UnixStream, credit: Arc<Credit>) {
     let (from_stream, to_stream) = split(stream.compat());
     let (from_socket, to_socket) = socket.into_split();
     // Who is told of a failure: the peer's end of the direction, by the end of ours.
-    let _ = tokio::join!(one_way(from_stream, to_socket), one_way(from_socket, to_stream));
+    let _ = tokio::join!(come_in(from_stream, to_socket), go_out(from_socket, to_stream, &credit));
 }
 
-async fn one_way(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+async fn come_in(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     copy_buf(&mut BufReader::with_capacity(BUFFER, from), &mut to).await?;
     to.shutdown().await
+}
+
+async fn go_out(
+    from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    credit: &Credit,
+) -> io::Result<()> {
+    let mut from = BufReader::with_capacity(BUFFER, from);
+    while !from.fill_buf().await?.is_empty() {
+        let sent = send(from.buffer(), &mut to, credit).await?;
+        from.consume(sent);
+    }
+    to.shutdown().await
+}
+
+/// Sends some of `bytes`, when there is room for all of them. A stream whose window is used up keeps none from others while
+/// it waits.
+async fn send(bytes: &[u8], to: &mut (impl AsyncWrite + Unpin), credit: &Credit) -> io::Result<usize> {
+    loop {
+        let mut room = credit.room(bytes.len()).await?;
+        match poll_fn(|cx| Poll::Ready(Pin::new(&mut *to).poll_write(cx, bytes))).await {
+            Poll::Ready(sent) => {
+                let sent = sent?;
+                room.split(sent).into_iter().for_each(tokio::sync::SemaphorePermit::forget);
+                return Ok(sent);
+            }
+            Poll::Pending => {
+                drop(room);
+                until_woken().await;
+            }
+        }
+    }
+}
+
+/// Waits for whatever this task has asked to be woken for.
+async fn until_woken() {
+    let mut asked = false;
+    poll_fn(|_| if std::mem::replace(&mut asked, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }

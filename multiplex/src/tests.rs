@@ -17,7 +17,7 @@ use super::host::dial_at_most;
 use super::*;
 
 /// Connections at one time here, where both ends of each are ours.
-const PLACES: usize = 8;
+const PLACES: usize = 16;
 
 /// The least that a line holds: a greeting, so that both sides can begin with one. A frame that is under way may be torn.
 const LITTLE: usize = 17 << 10;
@@ -145,6 +145,11 @@ async fn round_trip(host: &Host, guest: &mut Guest) {
     }
 }
 
+/// Returns when everybody waits, because time is virtual then, and passes.
+async fn until_nothing_moves() {
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+}
+
 /// Ends a side at once, in the middle of whatever it does.
 async fn kill(task: JoinHandle<()>) {
     task.abort();
@@ -168,20 +173,45 @@ async fn a_guest_without_a_host_is_open_all_the_same() {
     super::Guest::open(Deserted).await.unwrap();
 }
 
-#[tokio::test]
-async fn connections_do_not_wait_for_one_that_nobody_reads() {
+#[tokio::test(start_paused = true)]
+async fn connections_do_not_wait_for_those_that_nobody_reads() {
     let (host_end, guest_end) = line(1 << 16);
     let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
-    let mut stuck = host.connect().await;
-    let stuck = tokio::spawn(async move {
+    let mut stuck = Vec::new();
+    // What each waits with is together more than may be under way.
+    for _ in 0..PLACES - 1 {
+        let mut client = host.connect().await;
         // More than all buffers on the way, so it stays under way.
-        stuck.write_all(&vec![7; 4 << 20]).await
-    });
-    let _unread = guest.accept().await;
+        let client = tokio::spawn(async move { client.write_all(&vec![7; 4 << 20]).await });
+        stuck.push((client, guest.accept().await));
+    }
+    until_nothing_moves().await;
     for _ in 0..50 {
         round_trip(&host, &mut guest).await;
     }
-    assert!(!stuck.is_finished());
+    assert!(stuck.iter().all(|(client, _)| !client.is_finished()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_would_hold_more_never_has_more_under_way_than_its_ends_allow() {
+    let (host_end, mut guest_end) = line(4 << 20);
+    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    round_trip(&host, &mut guest).await;
+    let mut clients = [host.connect().await, host.connect().await];
+    for client in &mut clients {
+        client.write_all(b"?").await.unwrap();
+        guest.accept().await.read_exact(&mut [0]).await.unwrap();
+    }
+    // From here on the line is all that takes anything.
+    kill(guest.task).await;
+    for mut client in clients {
+        tokio::spawn(async move { client.write_all(&vec![7; 1 << 20]).await });
+    }
+    until_nothing_moves().await;
+    let mut under_way = vec![0; 4 << 20];
+    let count = guest_end.read(&mut under_way).await.unwrap();
+    // The headers, and what the sides tell each other, come on top.
+    assert!((credit::LIMIT / 2..credit::LIMIT * 9 / 8).contains(&count), "{count}");
 }
 
 #[tokio::test]

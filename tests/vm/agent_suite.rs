@@ -58,11 +58,6 @@ impl Place for InVm<'_> {
         let _ = self.vm.exec(&["sh", "-c", "kill -9 $PPID"]);
         self.events.until("AGENT-READY");
     }
-
-    fn megabytes_an_answer(&self) -> usize {
-        // All connections over a port share its queue of half a megabyte, and QEMU's side of it (decision 0026).
-        if self.serial { 16 } else { 1 }
-    }
 }
 
 /// The socket that the monitor passes on (`SCM_RIGHTS` in `unix(7)`).

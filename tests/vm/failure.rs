@@ -122,3 +122,24 @@ fn commands_on_a_vm_that_does_not_exist_exit_with_3_and_name_it() {
         assert_names(&run.stderr, &["nobody"]);
     }
 }
+
+/// Has PID 1 push until its stack has run out, as soon as it goes on from where it waits: what is written there is `push %rax`
+/// and a jump back to it.
+const OVERFLOW: &str = r"
+    pc=running
+    while [ $pc = running ]; do read -r line </proc/1/syscall; pc=${line##* }; done
+    printf '\120\353\375' | dd of=/proc/1/mem bs=1 seek=$((pc)) conv=notrunc
+";
+
+#[test]
+fn an_init_whose_stack_has_run_out_powers_the_machine_off() {
+    let Some(lab) = Lab::open() else { return };
+    // It waits for this very program, and goes on at its end.
+    let run = lab.host_ctl(&["run", "--name", "overflown", "--", "sh", "-c", OVERFLOW]);
+    assert_ne!(run.code(), 0, "{}", run.text());
+    let vm = lab.vm("overflown");
+    let console = std::fs::read_to_string(vm.dir().join("serial.log")).unwrap();
+    assert!(console.contains("killed by its own fault, signal 11; powering off"), "{console}");
+    assert!(!console.contains("Kernel panic"), "{console}");
+    assert_eq!(vm.state(), "failed");
+}

@@ -36,8 +36,9 @@ impl UnderWay {
         let agent = Agent::start();
         let client = agent.connect();
         let mut under_way = UnderWay { _agent: agent, client, directory };
-        mkfifo(&under_way.pipe(), Mode::S_IRWXU).unwrap();
-        ask_for_the_end_of(&mut under_way.client, 1, &under_way.pipe());
+        let pipe = under_way.pipe();
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        ask_for_the_end_of(&mut under_way.client, 1, &pipe);
         under_way
     }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use firstlight_multiplex::{Request, dial};
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
@@ -16,10 +15,6 @@ pub(super) const REQUESTS: usize = 64;
 
 /// How long the VMM's socket is left alone when it was lost: it may be the VMM that has ended, which is heard elsewhere.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Bytes that the socket to the VMM holds back. They stand before whatever is said next, so that many of them would let a
-/// ping wait for a copy; between connections that wait above them, `yamux` is fair.
-const SEND_BUFFER: usize = 16 << 10;
 
 /// Keeps the road to the agent open until `closing`; `first` is there already.
 pub(super) async fn keep(
@@ -35,8 +30,6 @@ pub(super) async fn keep(
                 None => UnixStream::connect(Path::new(AGENT_PORT_SOCKET)).await,
             };
             if let Ok(line) = line {
-                // With a larger one everything is only slower to answer.
-                let _ = set_socket_send_buffer_size(&line, SEND_BUFFER);
                 // When this ends the VMM has hung up. Clients are told by the ends of their connections.
                 let _ = dial(line, &mut requests, crate::random::bytes).await;
             }

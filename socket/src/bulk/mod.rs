@@ -23,18 +23,18 @@ pub use writer::{BulkWriter, write_as_fits};
 /// have stopped the command for a while; after this nobody comes back.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// A copy's connection cannot go on.
+/// A connection cannot go on: a copy's, or any that frames cross.
 #[derive(Debug, thiserror::Error)]
 pub enum BulkError {
-    /// A system call on the socket failed, most often because the peer went away; `TimedOut` when it moved nothing for ten minutes.
+    /// A system call on the socket failed, most often because the peer went away; `TimedOut` when a copy moved nothing for ten minutes.
     #[error("{operation} the connection: {source}")]
     Io {
-        /// `read` or `write`.
+        /// `read`, `write` or `watch`.
         operation: &'static str,
         /// Why.
         source: io::Error,
     },
-    /// The peer closed the connection before the copy's end.
+    /// The peer closed the connection inside a frame, or before a copy's end.
     #[error("the connection ended inside a frame")]
     Truncated,
     /// A header was refused.

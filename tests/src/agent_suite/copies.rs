@@ -214,7 +214,8 @@ pub(super) fn control_beside_copies(place: &mut dyn Place) {
             assert_eq!(copy.join().unwrap().bytes, COPY as u64);
         }
     });
-    let least = COPIES * COPY / MIB / place.megabytes_an_answer();
+    // However busy the machine is: what stands before a question is bounded, and not how long that takes.
+    let least = COPIES * COPY / MIB;
     assert!(answers >= least, "{answers} answers while {COPIES} copies ran");
     remove(&mut watcher);
 }

@@ -26,11 +26,6 @@ pub trait Place {
 
     /// Kills the agent as a crash does, and waits until another has taken its place.
     fn restart(&mut self);
-
-    /// Megabytes of others' copies that may pass before a short question is answered.
-    fn megabytes_an_answer(&self) -> usize {
-        1
-    }
 }
 
 /// One case, and what it shows.
