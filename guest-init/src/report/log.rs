@@ -64,11 +64,31 @@ pub(super) struct Log {
 pub(super) enum Sink {
     /// It was never opened, or has ended.
     Ended,
+    /// It will follow the log.
+    Due,
     /// It follows the log.
     Open,
 }
 
 impl Sink {
+    pub(super) fn await_start(&mut self) {
+        *self = Sink::Due;
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        match self {
+            Sink::Due => true,
+            Sink::Ended | Sink::Open => false,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        match self {
+            Sink::Open => true,
+            Sink::Ended | Sink::Due => false,
+        }
+    }
+
     pub(super) fn open(&mut self) {
         *self = Sink::Open;
     }
@@ -80,13 +100,13 @@ impl Sink {
     fn has_ended(&self) -> bool {
         match self {
             Sink::Ended => true,
-            Sink::Open => false,
+            Sink::Due | Sink::Open => false,
         }
     }
 }
 
 impl Log {
-    /// An empty log, followed by the console.
+    /// An empty log, to be followed by the console.
     pub(super) fn new(signer: Signer, copy: File) -> Log {
         Log {
             signer,
@@ -96,7 +116,7 @@ impl Log {
             standing: Vec::new(),
             generation: 0,
             copy,
-            console: Sink::Open,
+            console: Sink::Due,
             console_taken: 0,
             stream: Sink::Ended,
             closing: false,
@@ -208,6 +228,11 @@ impl Log {
     /// Whether the console has ended or taken all there is.
     pub(super) fn console_has_all(&self) -> bool {
         self.console.has_ended() || self.console_taken >= self.lines.len()
+    }
+
+    /// Whether there is a sink that waits for what is appended.
+    pub(super) fn is_followed(&self) -> bool {
+        [&self.console, &self.stream].into_iter().any(Sink::is_open)
     }
 
     /// Whether no sink is left that has not sent all.

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Emitting appends to the log and wakes the sinks; it never waits for one. Until the boot is over, its stages go before
-//! the sinks, which then make do with the time that stages spend waiting for disks. A sink that connects late, or again,
-//! reads the log from its first byte. [`Reporter::flush`] is the only place that waits, and it has a deadline.
+//! the sinks, which then make do with the time that stages spend waiting for disks: a boot that waits for nothing is over
+//! before the console has a thread. A sink that connects late, or again, reads the log from its first byte. [`Reporter::flush`] is the only place that waits, and it has a deadline.
 
 mod commands;
 mod connection;
@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use firstlight_protocol::agent_config::EVENTS_PATH;
@@ -56,6 +56,8 @@ struct Shared {
     log: Mutex<Log>,
     /// Signalled when a sink has taken a line, and when there is one to take.
     changed: Condvar,
+    /// What the console's thread writes to, once it is known.
+    console: OnceLock<File>,
     /// Raised for the stream's thread, which waits in `poll(2)`.
     stream_wake: Flag,
     commands: Commands,
@@ -66,11 +68,11 @@ struct Shared {
 }
 
 impl Reporter {
-    /// Starts reporting the boot that began at `since`, in nanoseconds of [`boot_time`], on the console and wherever else
-    /// it can. `wake` is raised when the host has sent a command.
+    /// Starts reporting the boot that began at `since`, in nanoseconds of [`boot_time`]. Nobody follows until they are
+    /// told to. `wake` is raised when the host has sent a command.
     ///
     /// # Errors
-    /// [`CallError`] of a descriptor or a thread that cannot be made.
+    /// [`CallError`] of a descriptor that cannot be made.
     pub(crate) fn start(
         spec: &BootSpec,
         since: u64,
@@ -83,19 +85,33 @@ impl Reporter {
         let shared = Arc::new(Shared {
             log: Mutex::new(log),
             changed: Condvar::new(),
+            console: OnceLock::from(console),
             stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
             commands: Commands::new(wake),
             transport: spec.boot.transport,
             yielding: Mutex::new(Some(Vec::new())),
         });
         lock(&shared.log).append_at(since, Event::InitStart);
-        let sink = Arc::clone(&shared);
+        Ok(Reporter(shared))
+    }
+
+    /// Has the console follow the log, unless it does.
+    ///
+    /// # Errors
+    /// [`CallError`] of a thread that cannot be started; then it is still to be done.
+    pub(crate) fn follow_on_console(&self) -> Result<(), CallError> {
+        let mut log = lock(&self.0.log);
+        if !log.console.is_due() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.0);
         let follow = move || {
-            sink.yield_to_boot();
-            serial::follow(&sink, &console);
+            shared.yield_to_boot();
+            serial::follow(&shared);
         };
         spawn("console", follow).map_err(CallError::of("start a thread"))?;
-        Ok(Reporter(shared))
+        log.console.open();
+        Ok(())
     }
 
     /// Goes on with this boot's log where an earlier process left it. No sink follows it until it is told to.
@@ -109,6 +125,7 @@ impl Reporter {
         Ok(Reporter(Arc::new(Shared {
             log: Mutex::new(Log::resume(Signer::new(spec), copy, lines)),
             changed: Condvar::new(),
+            console: OnceLock::new(),
             stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
             commands: Commands::new(wake),
             transport: spec.boot.transport,
@@ -125,9 +142,10 @@ impl Reporter {
         let mut console = console::open().map_err(CallError::io("open", "/dev/console"))?;
         // A getty may have left its prompt there.
         let _ = console.write_all(b"\n");
-        lock(&self.0.log).console.open();
-        let sink = Arc::clone(&self.0);
-        spawn("console", move || serial::follow(&sink, &console)).map_err(CallError::of("start a thread"))
+        // A resumed log has none yet.
+        let _ = self.0.console.set(console);
+        lock(&self.0.log).console.await_start();
+        self.follow_on_console()
     }
 
     /// Bytes of the log so far.
@@ -150,6 +168,8 @@ impl Reporter {
         become_program: impl FnOnce() -> Errno,
     ) -> Errno {
         self.0.stop_yielding();
+        // Without the thread the console lacks the stages; the stream has them.
+        let _ = self.follow_on_console();
         let deadline = Deadline::after(FLUSH_TIMEOUT);
         let mut log = lock(&self.0.log);
         // The console's thread ends with this program. What the stream has not sent, its successor sends.
@@ -165,6 +185,8 @@ impl Reporter {
         self.0.append(&mut lock(&self.0.log), event);
         if ends_boot {
             self.0.stop_yielding();
+            // Where it cannot be started now, it is when the log is closed.
+            let _ = self.follow_on_console();
         }
     }
 
@@ -199,9 +221,13 @@ impl Reporter {
     /// Waits until every sink has taken all there is and has ended, but no longer than [`FLUSH_TIMEOUT`].
     pub(crate) fn flush(&self) {
         let deadline = Deadline::after(FLUSH_TIMEOUT);
-        let mut log = lock(&self.0.log);
-        log.closing = true;
+        lock(&self.0.log).closing = true;
         self.0.wake();
+        if self.follow_on_console().is_err() {
+            // There is nobody else left to do it.
+            serial::follow(&self.0);
+        }
+        let mut log = lock(&self.0.log);
         while !log.sinks_are_done() && !deadline.passed() {
             log = self.0.wait_for_change(log, deadline);
         }
@@ -236,7 +262,7 @@ impl Shared {
     }
 
     fn append(&self, log: &mut Log, event: Event) {
-        if log.append(event) {
+        if log.append(event) && log.is_followed() {
             self.wake();
         }
     }

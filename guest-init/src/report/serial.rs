@@ -1,6 +1,5 @@
 //! The serial console's thread: the only one that a full UART makes wait.
 
-use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
@@ -11,7 +10,8 @@ use super::Shared;
 use crate::wait::lock;
 
 /// Writes every line of the log, each with one `write(2)`, until the log is closed and all are written.
-pub(super) fn follow(shared: &Shared, mut console: &File) {
+pub(super) fn follow(shared: &Shared) {
+    let Some(mut console) = shared.console.get() else { return lock(&shared.log).console.end() };
     let mut log = lock(&shared.log);
     loop {
         let generation = log.generation();

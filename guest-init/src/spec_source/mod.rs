@@ -16,6 +16,9 @@ use crate::error::{CallError, Cause};
 use crate::stage::devices::Devices;
 use crate::stage::modules::{Loader, ModuleError};
 
+/// Bytes that most documents fit in, and are read at once.
+const USUAL_SPEC_BYTES: usize = 4 << 10;
+
 /// There is no boot spec, or none that can be used. Without one there is no key either, so this is said in
 /// plain words on the console.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +122,7 @@ fn read_file(path: &str) -> Result<Option<Found>, SpecError> {
 /// Reads at most one byte more than a document may have, so that one too large is refused as such.
 fn read_bounded(file: File) -> std::io::Result<Vec<u8>> {
     let limit = u64::try_from(MAX_SPEC_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL_SPEC_BYTES);
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -36,8 +36,7 @@ const EARLY: [Early; 7] = [
     early("cgroup2", "/sys/fs/cgroup", INERT, Some("nsdelegate")),
 ];
 
-/// The mounts that move along into the new root, parents of all others in [`EARLY`]. `/proc` is last, because the
-/// others are moved through `/proc/self/fd`.
+/// The mounts that move along into the new root, parents of all others in [`EARLY`].
 pub(crate) const MOVED: [&str; 4] = ["/dev", "/sys", "/run", "/proc"];
 
 /// Names in `/dev` that programs expect and the kernel does not make.

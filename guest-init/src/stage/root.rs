@@ -4,7 +4,7 @@
 //! what makes `pivot_root(2)` work in the containers of the guest, which refuses a process whose root is the
 //! initramfs itself.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
@@ -13,11 +13,12 @@ use nix::unistd::{chdir, chroot};
 
 use super::Context;
 use super::early::MOVED;
-use super::in_root::{directory_in_root, through_proc};
+use super::in_root::directory_in_root;
 use super::mounts::{MountError, perform};
 use crate::delete::delete_contents;
 use crate::error::CallError;
 use crate::plan::{Mount, NEW_ROOT, OLD_ROOT_DIRECTORIES};
+use crate::sys::move_mount;
 
 /// Mounts the root as planned and makes it the root of this process, all threads included.
 ///
@@ -31,20 +32,16 @@ pub(crate) fn switch(mounts: &[Mount], context: &Context) -> Result<(), MountErr
     let targets = MOVED.map(|path| directory_in_root(&root, path).map(|target| (path, target)));
     for target in targets {
         let (path, target) = target?;
-        move_mount(path, &through_proc(&target)).map_err(CallError::on("move the mount", path))?;
+        move_mount(path, target.as_fd()).map_err(CallError::on("move the mount", path))?;
     }
     let switch = || {
         chdir(NEW_ROOT)?;
-        move_mount(".", "/")?;
+        mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
         chroot(".")?;
         chdir("/")
     };
     switch().map_err(CallError::on("switch the root to", NEW_ROOT))?;
     Ok(())
-}
-
-fn move_mount(from: &str, to: &str) -> nix::Result<()> {
-    mount(Some(from), to, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
 }
 
 /// Frees the memory of the initramfs: deletes everything in it but the directory `keep`, which is in use as a lower

@@ -32,6 +32,9 @@ use agent::{News, Stdio};
 use signals::{Request, Signals};
 use stop::{Answer, Stop};
 
+/// How long a program that is being executed goes before the console. What takes longer waits for a disk.
+const CONSOLE_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How long processes that outlive the program have at most between SIGTERM and SIGKILL.
 const MAX_LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 
@@ -70,6 +73,8 @@ pub(crate) struct Supervisor {
     program: Option<program::Keeper>,
     headers: Option<headers::Keeper>,
     stop: Stop,
+    /// When the console is to show what has happened so far.
+    console_due: Deadline,
     /// For the program when there is no agent, and for the agent's own messages.
     console: File,
     null: File,
@@ -121,6 +126,7 @@ impl Supervisor {
             program: None,
             headers: None,
             stop: Stop::default(),
+            console_due: Deadline::after(Duration::ZERO),
         }
     }
 
@@ -225,11 +231,17 @@ impl Supervisor {
             output.as_ref().map_or(console, |ends| (ends.stdout.as_fd(), ends.stderr.as_fd()));
         let stdio = [self.null.as_fd(), stdout, stderr];
         self.program = Some(program::Keeper::start(&self.context.spec.program, stdio, turn)?);
+        self.console_due = Deadline::after(CONSOLE_PATIENCE);
         Ok(())
     }
 
-    /// Waits for anything to happen.
+    /// Waits for anything to happen. Time to wait is time for the console.
     fn wait(&self) -> Result<Ready, Failure> {
+        let supervise = |error: CallError| Failure { stage: "supervise".to_owned(), fault: error.into() };
+        let console_due = (!self.console_due.passed()).then_some(self.console_due);
+        if console_due.is_none() {
+            self.reporter.follow_on_console().map_err(supervise)?;
+        }
         let pipe = self.agent.as_ref().and_then(agent::Keeper::pending);
         let outcome = self.program.as_ref().and_then(program::Keeper::pending);
         let deadlines = [
@@ -237,14 +249,13 @@ impl Supervisor {
             self.stop.deadline(),
             self.agent.as_ref().and_then(agent::Keeper::deadline),
             outcome.map(|(_, deadline)| deadline),
+            console_due,
         ];
         let mut fds = vec![readable(self.signals.as_fd()), readable(self.context.wake.as_fd())];
         fds.extend(pipe.map(readable));
         fds.extend(outcome.map(|(outcome, _)| readable(outcome)));
-        poll(&mut fds, deadlines.into_iter().flatten().min()).map_err(|errno| Failure {
-            stage: "supervise".to_owned(),
-            fault: CallError::of("ppoll")(errno).into(),
-        })?;
+        poll(&mut fds, deadlines.into_iter().flatten().min())
+            .map_err(|errno| supervise(CallError::of("ppoll")(errno)))?;
         let mut ready = fds.iter().map(crate::wait::is_ready);
         let mut next = |exists: bool| exists && ready.next().unwrap_or(false);
         Ok(Ready {

@@ -12,7 +12,7 @@ use crate::driver::Turn;
 use crate::error::Fault;
 use crate::stage::cgroup::Cgroup;
 use crate::stage::program::{explain, make_cgroup, start};
-use crate::sys::{Child, kill};
+use crate::sys::{Child, kill, yield_when_woken};
 use crate::wait::Deadline;
 
 /// How long `execve` may take: it reads the first page of a file.
@@ -60,6 +60,8 @@ impl Keeper {
     /// # Errors
     /// Why the program could not be executed, and the stage that failed.
     pub(super) fn learn_outcome(&mut self, program: &Program) -> Option<Result<(Pid, Turn), (Turn, Fault)>> {
+        // It has begun. What init starts from here on is to go with the others.
+        let _ = yield_when_woken(false);
         match std::mem::replace(&mut self.state, State::Running) {
             State::Starting { child, turn, .. } => Some(match child.outcome() {
                 Ok(pid) => Ok((pid, turn)),

@@ -9,9 +9,10 @@ mod spawn;
 mod witness;
 
 use std::ffi::CStr;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use firstlight_protocol::sentinel::ExitStatus;
+use nix::NixPath as _;
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
@@ -58,6 +59,19 @@ pub(crate) fn set_nice(thread: Pid, nice: i32) -> nix::Result<()> {
     Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, nice) }).map(drop)
 }
 
+/// Whether the calling thread, when it is woken, waits for whoever has the processor to be done with its turn: the policy
+/// `SCHED_BATCH`, which takes nothing else from it. Children and threads inherit it. Source: `sched(7)`.
+///
+/// # Errors
+/// Those of `sched_setscheduler(2)`; both policies are allowed to every process.
+pub(crate) fn yield_when_woken(yields: bool) -> nix::Result<()> {
+    let policy = if yields { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
+    // SAFETY: an all-zero sched_param is valid, and its priority the only one these policies have.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live sched_param, which the call only reads.
+    Errno::result(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
+}
+
 /// Reaps one child that has ended: its pid and how it ended. `None` when no child has.
 pub(crate) fn reap() -> Option<(Pid, ExitStatus)> {
     let mut status = 0;
@@ -96,6 +110,24 @@ pub(crate) fn run_when_idle() -> nix::Result<()> {
     // SAFETY: ioprio_set takes integers.
     Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE) })?;
     std::fs::write("/proc/self/oom_score_adj", "1000").map_err(|error| crate::error::io_errno(&error))
+}
+
+/// Moves the mount at `from` to the open directory `to`, wherever that is. Source: `move_mount(2)`, Linux 5.2.
+///
+/// # Errors
+/// Those of `move_mount(2)`.
+pub(crate) fn move_mount(from: &str, to: BorrowedFd<'_>) -> nix::Result<()> {
+    /// The second path is empty and its descriptor the place itself. Source: `linux/mount.h`.
+    const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
+    let (here, empty): (_, &CStr) = (libc::AT_FDCWD, c"");
+    from.with_nix_path(|from| {
+        let (from, to) = (from.as_ptr(), to.as_raw_fd());
+        // SAFETY: both paths are NUL-terminated strings that outlive the call, and the rest are integers.
+        Errno::result(unsafe {
+            libc::syscall(libc::SYS_move_mount, here, from, to, empty.as_ptr(), MOVE_MOUNT_T_EMPTY_PATH)
+        })
+    })?
+    .map(drop)
 }
 
 /// A descriptor that becomes readable when process `pid` ends. Source: `pidfd_open(2)`.
