@@ -175,7 +175,7 @@ fn generation_1() -> Vec<Golden> {
 }
 
 /// Every kind with its number.
-const NUMBERS: [(Kind, u16); 77] = [
+const NUMBERS: [(Kind, u16); 79] = [
     (Kind::Hello, 1),
     (Kind::Welcome, 2),
     (Kind::Refusal, 3),

@@ -4,6 +4,7 @@
 
 mod batch;
 mod boot_path;
+mod clones;
 mod control;
 mod copy;
 mod create;
@@ -82,6 +83,7 @@ pub(crate) const ALL: &[Measurement] = &[
     ("events", events::measure),
     ("listing", listing::measure),
     ("pool", pool::measure),
+    ("clones", clones::measure),
     ("exec", exec::measure),
     ("copy", copy::measure),
     ("small-files", small_files::measure),

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
 use super::events::{Identity, authentic};
-use super::input::Input;
+use super::input::{Input, Told};
 use super::restore;
 use super::road::Road;
 use crate::agent::transport::Address;
@@ -97,7 +97,7 @@ pub(super) async fn restore(agent: Agent, now: BootSpec, before: BootSpec, input
     agent.road.travel().await;
     let deadline = Instant::now() + RESTORE_DEADLINE;
     let told = retry(deadline, jitter, async || match try_restore(&agent, &now, &before).await {
-        Ok(steps) => Attempt::Done(Ok(steps)),
+        Ok(told) => Attempt::Done(Ok(told)),
         Err(Error::Agent(error)) => Attempt::Done(Err(error.to_string())),
         Err(error) => Attempt::NotYet(error.to_string()),
     });
@@ -105,20 +105,22 @@ pub(super) async fn restore(agent: Agent, now: BootSpec, before: BootSpec, input
     let _ = inputs.send(Input::Restored(told)).await;
 }
 
-async fn try_restore(agent: &Agent, now: &BootSpec, before: &BootSpec) -> Result<Vec<TimedStep>, Error> {
+async fn try_restore(agent: &Agent, now: &BootSpec, before: &BootSpec) -> Result<Told, Error> {
     let old = before.agent.as_ref().map_or(&agent.token, |agent| &agent.token);
     match Connection::open(&agent.address, old, Instant::now() + ATTEMPT).await {
         Ok(mut connection) => {
+            let answered = Stamp::now();
             // Made only now, because it holds the time.
             let made = restore::request(now, before).map_err(Error::Lost)?;
-            let Some(request) = made else { return Ok(Vec::new()) };
+            let Some(request) = made else { return Ok(Told { answered, steps: Vec::new() }) };
             let restored = connection.request(&request, Instant::now() + DEADLINE).await?;
-            Ok(restored.steps.iter().map(TimedStep::from).collect())
+            Ok(Told { answered, steps: restored.steps.iter().map(TimedStep::from).collect() })
         }
         // It has heard, and only its answer was lost.
         Err(Error::Refused(Refusal::WrongToken)) => {
             let deadline = Instant::now() + ATTEMPT;
-            Connection::open(&agent.address, &agent.token, deadline).await.map(|_| Vec::new())
+            let opened = Connection::open(&agent.address, &agent.token, deadline).await;
+            opened.map(|_| Told { answered: Stamp::now(), steps: Vec::new() })
         }
         Err(error) => Err(error),
     }

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::server::Client;
 use super::wire::Request;
+use crate::clock::Stamp;
 use crate::driver::VmmEvent;
 use crate::snapshot::manifest::Disk;
 use crate::snapshot::saved::TimedStep;
@@ -13,6 +14,15 @@ use crate::vm::record::{SaveFailure, Source};
 
 /// How many of these may wait. The tasks wait too when the owner is behind, and with them what they read.
 pub(super) const QUEUE: usize = 256;
+
+/// What a copy said when it was told who it is.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// When its agent answered first.
+    pub(super) answered: Stamp,
+    /// What it did.
+    pub(super) steps: Vec<TimedStep>,
+}
 
 /// Something happened.
 #[derive(Debug)]
@@ -47,7 +57,7 @@ pub(super) enum Input {
     /// A save is over; the guest goes on.
     Saved(Result<Vec<Disk>, SaveFailure>),
     /// A copy was told who it is.
-    Restored(Result<Vec<TimedStep>, String>),
+    Restored(Result<Told, String>),
     /// The clock of a guest that goes on was set, or could not be.
     ClockSet {
         /// For which of its resumptions.

@@ -8,7 +8,7 @@ use firstlight_protocol::sentinel::Event;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::input::Input;
+use super::input::{Input, Told};
 use super::ledger::Ledger;
 use super::server::{Client, Subscribers};
 use super::signals::Signals;
@@ -20,7 +20,6 @@ use crate::driver::VmmEvent;
 use crate::driver::qemu::qmp::RunState;
 use crate::snapshot::Obstacle;
 use crate::snapshot::manifest::Disk;
-use crate::snapshot::saved::TimedStep;
 use crate::vm::record::{SaveFailure, SaveFault};
 use crate::vm::vm_dir::name;
 use crate::vm::{Entry, Record, VmSpec};
@@ -272,10 +271,10 @@ impl<'a> Owner<'a> {
     }
 
     /// From here on the copy's init speaks for itself.
-    fn restored(&mut self, told: Result<Vec<TimedStep>, String>) {
+    fn restored(&mut self, told: Result<Told, String>) {
         match told {
-            Ok(steps) => {
-                self.keep(vec![Entry::Restored { steps }]);
+            Ok(Told { answered, steps }) => {
+                self.keep(vec![Entry::Restored { answered: Some(answered), steps }]);
                 self.say_to_init(InitCommand::Restore { boot: self.tasks.boot_id() });
             }
             // A copy that is nobody in particular must not go on.

@@ -222,7 +222,7 @@ impl Boot {
                 self.copy_of = Some(*boot);
                 self.memory = *memory;
             }
-            Entry::Restored { steps } => self.restored = Some(steps.clone()),
+            Entry::Restored { steps, answered: _ } => self.restored = Some(steps.clone()),
             Entry::RestoreFailed { reason } => {
                 let failure = Failure { stage: "restore".into(), reason: reason.clone() };
                 self.facts.failure.get_or_insert(failure);

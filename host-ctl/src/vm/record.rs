@@ -52,6 +52,9 @@ pub enum Entry {
     },
     /// The copy was told who it is.
     Restored {
+        /// When its agent answered for the first time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answered: Option<Stamp>,
         /// What the guest did, and how long each step took.
         steps: Vec<TimedStep>,
     },
