@@ -11,7 +11,7 @@ cd "$root"
 triple=$(rustc -vV | sed -n 's/^host: //p')
 say "building the guest's programs"
 flags="-C target-feature=+crt-static -C relocation-model=static"
-flags+=" -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,tools/guest.ld -C link-arg=-Wl,--icf=all"
+flags+=" -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,tools/guest.ld -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-O2"
 RUSTFLAGS="${RUSTFLAGS:-} $flags" cargo build --locked --profile guest --target "$triple" \
     -p firstlight-guest-init -p firstlight-guest-agent
 say "building the host's programs"

@@ -98,7 +98,7 @@ pub(crate) fn open_executable(initramfs: &OwnedFd) -> Result<OwnedFd, AgentError
     }
 }
 
-/// Makes all that the agent inherits, and the ends of the pipes that are the program's.
+/// Makes all that the agent inherits, but for its cgroup, and the ends of the pipes that are the program's.
 ///
 /// # Errors
 /// [`AgentError`] with the call that failed.
@@ -106,6 +106,7 @@ pub(crate) fn prepare(
     executable: OwnedFd,
     spec: &BootSpec,
     agent: &Agent,
+    cgroup: Cgroup,
 ) -> Result<(Inheritance, OutputEnds), AgentError> {
     let (stdout, stdout_end) = stream(c"stdout")?;
     let (stderr, stderr_end) = stream(c"stderr")?;
@@ -122,12 +123,7 @@ pub(crate) fn prepare(
     let file = memory_file(c"agent-config")?;
     let mut file = File::from(file);
     file.write_all(text.as_bytes()).map_err(CallError::io("write the agent's configuration", PATH))?;
-    let inheritance = Inheritance {
-        executable,
-        config: file.into(),
-        streams: [stdout, stderr],
-        cgroup: Cgroup::make("agent")?,
-    };
+    let inheritance = Inheritance { executable, config: file.into(), streams: [stdout, stderr], cgroup };
     Ok((inheritance, OutputEnds { stdout: stdout_end, stderr: stderr_end }))
 }
 

@@ -3,20 +3,16 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 
-use super::mounts::make_directory;
-use crate::error::{CallError, io_errno};
-use crate::wait::lock;
+use crate::error::{CallError, Cause};
 
 const TOP: &str = "/sys/fs/cgroup";
 
-/// What hands controllers down to the cgroups.
-const CONTROL: &str = "/sys/fs/cgroup/cgroup.subtree_control";
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 
 /// Bytes of `memory.events`, a handful of short lines.
 const MAX_EVENTS: usize = 512;
@@ -27,25 +23,57 @@ pub(crate) struct Cgroup {
     directory: OwnedFd,
 }
 
-/// Held while the controllers are handed down, by whichever stage comes first.
-static HANDED_DOWN: Mutex<bool> = Mutex::new(false);
+/// Makes cgroups, wherever the hierarchy is moved to.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    top: Cgroup,
+    handed_down: bool,
+}
 
-impl Cgroup {
+impl Cgroups {
+    /// To be called while the hierarchy is where it belongs.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub(crate) fn open() -> Result<Cgroups, CallError> {
+        let directory =
+            nix::fcntl::open(TOP, DIRECTORY, Mode::empty()).map_err(CallError::on("open", TOP))?;
+        Ok(Cgroups { top: Cgroup { directory }, handed_down: false })
+    }
+
     /// Makes the cgroup `firstlight-NAME`. One cgroup for all of them would cost a boot 150,000 instructions, and each
     /// page of the program's a step more in the kernel's accounts.
     ///
     /// # Errors
     /// [`CallError`] with the file concerned.
-    pub(crate) fn make(name: &str) -> Result<Cgroup, CallError> {
-        hand_down_controllers(&mut lock(&HANDED_DOWN))?;
-        let path = format!("{TOP}/firstlight-{name}");
-        make_directory(&path, Mode::from_bits_truncate(0o755))?;
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory =
-            nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(CallError::on("open", &path))?;
-        Ok(Cgroup { directory })
+    pub(crate) fn make(&mut self, name: &str) -> Result<Cgroup, CallError> {
+        self.hand_down_controllers()?;
+        let name = format!("firstlight-{name}");
+        let top = &self.top.directory;
+        match mkdirat(top, name.as_str(), Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(CallError::on("make the cgroup", &name)(errno)),
+        }
+        let directory = openat(top, name.as_str(), DIRECTORY, Mode::empty());
+        Ok(Cgroup { directory: directory.map_err(CallError::on("open the cgroup", &name))? })
     }
 
+    fn hand_down_controllers(&mut self) -> Result<(), CallError> {
+        if self.handed_down {
+            return Ok(());
+        }
+        match self.top.set("cgroup.subtree_control", "+memory") {
+            Ok(()) => {}
+            // This is how the kernel says that it has no such controller; then there are no limits to set.
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+        self.handed_down = true;
+        Ok(())
+    }
+}
+
+impl Cgroup {
     /// Writes a control file.
     ///
     /// # Errors
@@ -85,20 +113,6 @@ impl AsFd for Cgroup {
 fn counts_oom_kill(memory_events: &str) -> bool {
     let count = memory_events.lines().find_map(|line| line.strip_prefix("oom_kill "));
     count.is_some_and(|count| count.trim() != "0")
-}
-
-fn hand_down_controllers(done: &mut bool) -> Result<(), CallError> {
-    if *done {
-        return Ok(());
-    }
-    let file = File::options().write(true).open(CONTROL);
-    match file.and_then(|mut file| file.write_all(b"+memory")).map_err(|error| io_errno(&error)) {
-        // ENOENT is how the kernel says that it has no such controller; then there are no limits to set.
-        Ok(()) | Err(Errno::ENOENT) => {}
-        Err(errno) => return Err(CallError::on("enable the memory controller", CONTROL)(errno)),
-    }
-    *done = true;
-    Ok(())
 }
 
 #[cfg(test)]

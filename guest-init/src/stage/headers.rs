@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use firstlight_protocol::boot_spec::Headers;
 use nix::unistd::Pid;
 
-use super::cgroup::Cgroup;
+use super::cgroup::Cgroups;
 use super::program::{DEFAULT_PATH, c_strings};
 use crate::error::CallError;
 use crate::headers::Options;
@@ -21,11 +21,12 @@ const THIS: &str = "/proc/self/exe";
 /// [`CallError`] for what can be told before the fork; a worker that comes to nothing after it ends without a result.
 pub(crate) fn start(
     headers: &Headers,
+    cgroups: &mut Cgroups,
     null: BorrowedFd<'_>,
     console: BorrowedFd<'_>,
 ) -> Result<Pid, CallError> {
     let executable = File::open(THIS).map_err(CallError::io("open", THIS))?;
-    let cgroup = Cgroup::make("headers")?;
+    let cgroup = cgroups.make("headers")?;
     let options = Options { serial: headers.serial.clone(), mask_others: headers.mask_others };
     let argv = ["guest-init".to_owned()].into_iter().chain(options.arguments());
     let launch = Launch {

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use super::words;
 use crate::error::Fault;
 use crate::headers::announce;
+use crate::stage::cgroup::Cgroups;
 use crate::stage::headers::start;
 
 /// The most bytes of a status: a state and a sentence.
@@ -25,10 +26,11 @@ impl Keeper {
     /// Starts the worker; gives what is to be said.
     pub(super) fn start(
         headers: &Headers,
+        cgroups: &mut Cgroups,
         null: BorrowedFd<'_>,
         console: BorrowedFd<'_>,
     ) -> (Option<Keeper>, Event) {
-        match start(headers, null, console) {
+        match start(headers, cgroups, null, console) {
             Ok(pid) => (Some(Keeper(pid)), Event::HeadersStart),
             Err(error) => (None, failed(Fault::from(error).to_string())),
         }

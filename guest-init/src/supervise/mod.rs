@@ -25,6 +25,8 @@ use crate::driver::{Driver, Failure, Process, Turn};
 use crate::error::{CallError, Fault};
 use crate::report::{Reporter, spawn};
 use crate::stage::agent::{OutputEnds, prepare};
+use crate::stage::cgroup::{Cgroup, Cgroups};
+use crate::stage::program::make_cgroup;
 use crate::stage::{Context, root};
 use crate::wait::{Deadline, poll, readable};
 use crate::{sys, systemd};
@@ -65,6 +67,10 @@ pub(crate) struct Supervisor {
     reporter: Reporter,
     driver: Driver,
     signals: Signals,
+    cgroups: Cgroups,
+    /// Where the agent and the program are to be, until they are.
+    agent_cgroup: Option<Cgroup>,
+    program_cgroup: Option<Cgroup>,
     /// The agent's executable, until it is started.
     agent_executable: Option<OwnedFd>,
     agent: Option<agent::Keeper>,
@@ -84,6 +90,7 @@ pub(crate) struct Supervisor {
 /// instant in which `/dev` is in neither.
 pub(crate) struct Descriptors {
     signals: Signals,
+    cgroups: Cgroups,
     console: File,
     null: File,
 }
@@ -97,6 +104,7 @@ impl Descriptors {
         let null = File::options().read(true).write(true).open("/dev/null");
         Ok(Descriptors {
             signals: Signals::open().map_err(CallError::of("signalfd"))?,
+            cgroups: Cgroups::open()?,
             console,
             null: null.map_err(CallError::io("open", "/dev/null"))?,
         })
@@ -112,9 +120,12 @@ impl Supervisor {
         descriptors: Descriptors,
         agent_executable: Option<OwnedFd>,
     ) -> Supervisor {
-        let Descriptors { signals, console, null } = descriptors;
+        let Descriptors { signals, cgroups, console, null } = descriptors;
         Supervisor {
             signals,
+            cgroups,
+            agent_cgroup: None,
+            program_cgroup: None,
             console,
             null,
             context,
@@ -151,6 +162,19 @@ impl Supervisor {
         Remains { agent, grace: asked.min(MAX_LEFTOVER_GRACE) }
     }
 
+    /// Makes the cgroups of what is still to be started. systemd makes its own.
+    fn make_cgroups(&mut self) -> Result<(), Failure> {
+        if self.agent_executable.is_some() && self.agent_cgroup.is_none() {
+            self.agent_cgroup = Some(self.cgroups.make("agent").map_err(Failure::of("agent"))?);
+        }
+        let program = &self.context.spec.program;
+        if self.program.is_none() && self.program_cgroup.is_none() && program.mode == Mode::Exec {
+            let cgroup = make_cgroup(&mut self.cgroups, program).map_err(Failure::of("program"))?;
+            self.program_cgroup = Some(cgroup);
+        }
+        Ok(())
+    }
+
     /// One round: do what can be done, see whether that was all, wait for more.
     fn turn(&mut self) -> Result<Option<Ending>, Failure> {
         self.obey_commands();
@@ -163,6 +187,8 @@ impl Supervisor {
         if let Some(ending) = self.ending() {
             return Ok(Some(ending));
         }
+        // While the driver's threads wait for modules and disks. Whoever waits for nothing makes them when they are needed.
+        self.make_cgroups()?;
         let ready = self.wait()?;
         self.handle(ready)?;
         Ok(None)
@@ -197,7 +223,8 @@ impl Supervisor {
     /// Nothing waits for the worker, and the boot does not fail for it.
     fn start_headers(&mut self, turn: Turn) {
         if let Some(headers) = &self.context.spec.headers {
-            let (keeper, event) = headers::Keeper::start(headers, self.null.as_fd(), self.console.as_fd());
+            let (null, console) = (self.null.as_fd(), self.console.as_fd());
+            let (keeper, event) = headers::Keeper::start(headers, &mut self.cgroups, null, console);
             self.headers = keeper;
             self.reporter.emit(event);
         }
@@ -216,7 +243,8 @@ impl Supervisor {
         let (Some(executable), Some(agent)) = (self.agent_executable.take(), &self.context.spec.agent) else {
             return Ok(());
         };
-        let (inheritance, output) = prepare(executable, &self.context.spec, agent)?;
+        let cgroup = self.agent_cgroup.take().map_or_else(|| self.cgroups.make("agent"), Ok)?;
+        let (inheritance, output) = prepare(executable, &self.context.spec, agent, cgroup)?;
         self.output = Some(output);
         let stdio = Stdio { null: self.null.as_fd(), console: self.console.as_fd() };
         self.agent = Some(agent::Keeper::start(inheritance, agent.ready_timeout_ms, turn, stdio)?);
@@ -224,13 +252,16 @@ impl Supervisor {
     }
 
     fn start_program(&mut self, turn: Turn) -> Result<(), Fault> {
+        let program = &self.context.spec.program;
+        let cgroup = self.program_cgroup.take();
+        let cgroup = cgroup.map_or_else(|| make_cgroup(&mut self.cgroups, program), Ok)?;
         // The ends go with this call: once the program and its children are gone, the pipes end.
         let output = self.output.take();
         let console = (self.console.as_fd(), self.console.as_fd());
         let (stdout, stderr) =
             output.as_ref().map_or(console, |ends| (ends.stdout.as_fd(), ends.stderr.as_fd()));
         let stdio = [self.null.as_fd(), stdout, stderr];
-        self.program = Some(program::Keeper::start(&self.context.spec.program, stdio, turn)?);
+        self.program = Some(program::Keeper::start(program, cgroup, stdio, turn)?);
         self.console_due = Deadline::after(CONSOLE_PATIENCE);
         Ok(())
     }

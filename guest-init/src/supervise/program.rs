@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::driver::Turn;
 use crate::error::Fault;
 use crate::stage::cgroup::Cgroup;
-use crate::stage::program::{explain, make_cgroup, start};
+use crate::stage::program::{explain, start};
 use crate::sys::{Child, kill, yield_when_woken};
 use crate::wait::Deadline;
 
@@ -39,8 +39,12 @@ impl Keeper {
     ///
     /// # Errors
     /// What can be told before the fork.
-    pub(super) fn start(program: &Program, stdio: [BorrowedFd<'_>; 3], turn: Turn) -> Result<Keeper, Fault> {
-        let cgroup = make_cgroup(program)?;
+    pub(super) fn start(
+        program: &Program,
+        cgroup: Cgroup,
+        stdio: [BorrowedFd<'_>; 3],
+        turn: Turn,
+    ) -> Result<Keeper, Fault> {
         let child = start(program, &cgroup, stdio)?;
         let pid = child.pid;
         let state = State::Starting { child, turn, deadline: Deadline::after(EXEC_TIMEOUT) };

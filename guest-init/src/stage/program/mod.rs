@@ -12,7 +12,7 @@ use firstlight_protocol::boot_spec::{Program, Resource, Rlimit};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, Cgroups};
 use super::in_root::{open_in_root, root_of_process};
 use crate::error::{CallError, Cause};
 use crate::sys::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec, yield_when_woken};
@@ -99,8 +99,8 @@ pub(crate) fn start(
 ///
 /// # Errors
 /// [`CallError`] with the control file.
-pub(crate) fn make_cgroup(program: &Program) -> Result<Cgroup, CallError> {
-    let cgroup = Cgroup::make("program")?;
+pub(crate) fn make_cgroup(cgroups: &mut Cgroups, program: &Program) -> Result<Cgroup, CallError> {
+    let cgroup = cgroups.make("program")?;
     if let Some(bytes) = program.memory_max {
         cgroup.set("memory.max", &bytes.to_string())?;
         // A program that has lost a process at random is worse than one that has ended.
