@@ -98,7 +98,11 @@ fn a_clone_cannot_be_saved_until_it_was_booted_anew() {
     let vm = clone(&lab, "clone", &[]);
     let refused = lab.host_ctl(&["snapshot", "clone", "again"]);
     assert_ne!(refused.code(), 0);
-    assert!(refused.stderr.contains("private mapping") && refused.stderr.contains("--private"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("private mapping") && refused.stderr.contains("--private"),
+        "{}",
+        refused.stderr
+    );
     vm.stop();
     let _ = lab.host_ctl(&["start", "clone"]).ok();
     vm.wait("running");
@@ -111,7 +115,11 @@ fn a_template_that_was_written_to_makes_no_clone() {
     let _golden = template(&lab);
     disk::flip_middle_byte(&memory(&lab));
     let refused = lab.host_ctl(&["restore", "saved", "--private", "--name", "clone"]);
-    assert!(refused.stderr.contains("\"saved\" is damaged") && refused.stderr.contains("memory"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("\"saved\" is damaged") && refused.stderr.contains("memory"),
+        "{}",
+        refused.stderr
+    );
     assert!(!lab.host_ctl(&["ps", "-a", "-q"]).text().contains("clone"));
 }
 
@@ -133,7 +141,10 @@ fn vms_of_a_pool_wait_as_clones_and_move_when_somebody_gets_them() {
     let pool = Served::start(&lab, "still", &flags);
     assert_eq!(pool.acquire("10m").0, name);
     assert_eq!(vm.events()[0], "RESTORED");
-    assert_eq!(vm.sh("cat /root/left 2>&1; hostname"), format!("cat: can't open '/root/left': No such file or directory\n{name}\n"));
+    assert_eq!(
+        vm.sh("cat /root/left 2>&1; hostname"),
+        format!("cat: can't open '/root/left': No such file or directory\n{name}\n")
+    );
     pool.drain();
 }
 

@@ -52,10 +52,19 @@ pub(crate) fn measure(context: &Context) -> Section {
     ];
     let figures = hold(contenders, context.runs * CLONES, Unit::Milliseconds);
     [TEMPLATE, WAITING].iter().for_each(|name| lab.vm(name).remove());
-    let median = |what: &str| figures.iter().find(|figure| figure.what == what).map_or(f64::NAN, Figure::median);
+    let median =
+        |what: &str| figures.iter().find(|figure| figure.what == what).map_or(f64::NAN, Figure::median);
     let checks = vec![
-        Check::new("clone, VMM's start to the agent's first answer, in ms", median(CLONE), Target::AtMost(100.0)),
-        Check::new("clone made ahead, resume to the agent's answer, in ms", median(AHEAD), Target::AtMost(20.0)),
+        Check::new(
+            "clone, VMM's start to the agent's first answer, in ms",
+            median(CLONE),
+            Target::AtMost(100.0),
+        ),
+        Check::new(
+            "clone made ahead, resume to the agent's answer, in ms",
+            median(AHEAD),
+            Target::AtMost(20.0),
+        ),
         ratio_of(&figures, BOOT, COMMAND, Target::AtLeast(1.0)),
     ];
     Section {

@@ -51,7 +51,9 @@ impl Obstacle {
         match self {
             Obstacle::Microvm => "run it with --snapshot and without --machine",
             Obstacle::NoAgent => "run it without --skip-guest-agent",
-            Obstacle::Mapped => "restore it without --private, or stop and start it: it boots anew on its disks",
+            Obstacle::Mapped => {
+                "restore it without --private, or stop and start it: it boots anew on its disks"
+            }
             Obstacle::Systemd => "run its services in exec mode, or boot the image anew each time",
         }
     }

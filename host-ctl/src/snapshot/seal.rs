@@ -188,7 +188,8 @@ mod tests {
         let (dir, sealed) = sealed(&[7; LENGTH]);
         let path = dir.path().join("memory");
         let written = path.metadata().unwrap().modified().unwrap();
-        let write = |byte: u8| File::options().write(true).open(&path).unwrap().write_all_at(&[byte], 5).unwrap();
+        let write =
+            |byte: u8| File::options().write(true).open(&path).unwrap().write_all_at(&[byte], 5).unwrap();
         write(8);
         assert!(sealed.check_untouched(dir.path(), "golden").is_err());
         // Nothing tells it from one that was not written to, under whatever name.
