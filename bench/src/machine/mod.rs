@@ -115,14 +115,14 @@ impl Bench {
         make_console(dir);
         let _backend = Backend::start(vm, dir);
         let mut command = self.command(boot, &secrets);
-        command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.current_dir(dir).stdout(Stdio::piped()).stderr(Stdio::piped());
         let power_on = now();
         let qemu = Running(command.spawn().unwrap_or_else(|error| panic!("cannot start QEMU: {error}")));
         watch(qemu, power_on).unwrap_or_else(|why| panic!("the boot did not reach its program: {why}"))
     }
 
     fn command(&self, boot: &Boot<'_>, secrets: &Secrets) -> Command {
-        let Boot { vm, look, .. } = boot;
+        let Boot { vm, look, dir, .. } = boot;
         // With time made of instructions, the counter has one tick a nanosecond.
         let tsc_khz = match look {
             Look::Clock => self.tsc_khz,
@@ -132,7 +132,7 @@ impl Bench {
         let kernel = kernel::bootable(vm).unwrap_or_else(|error| panic!("{error}"));
         let mut machine = machine(vm, &kernel, secrets, &host).unwrap_or_else(|error| panic!("{error}"));
         (boot.amend_machine)(&mut machine);
-        let mut command = Qemu.command(&machine);
+        let mut command = Qemu.command(&machine, control_socket(dir));
         let mut plugin = format!("file={}", self.marks.display());
         for mark in [at_entry_of("init", &vm.assets.guest_init), at_entry_of("program", &self.program)] {
             plugin = format!("{plugin},{mark}");
@@ -149,6 +149,13 @@ impl Bench {
         command.args(["-plugin", &plugin]);
         command
     }
+}
+
+/// Takes the place of that of an earlier boot.
+fn control_socket(dir: &Path) -> UnixListener {
+    let path = dir.join(Qemu.control_socket());
+    let _ = std::fs::remove_file(&path);
+    UnixListener::bind(&path).unwrap_or_else(|error| panic!("cannot listen on {}: {error}", path.display()))
 }
 
 /// An initramfs with a root, and without modules.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod process;
 pub mod qemu;
 
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,9 +18,9 @@ use crate::vm::Record;
 
 /// One kind of VMM.
 pub trait Driver {
-    /// The command that runs `machine`. Its working directory has to be the VM's, and its standard input a socket that listens on
+    /// The command that runs `machine`. Its working directory has to be the VM's. It is handed the socket that listens on
     /// [`Driver::control_socket`]: who has made that can connect at once, and need not look for it.
-    fn command(&self, machine: &MachineConfig) -> Command;
+    fn command(&self, machine: &MachineConfig, control: UnixListener) -> Command;
 
     /// The process's control socket, relative to the VM's directory.
     fn control_socket(&self) -> &Path;

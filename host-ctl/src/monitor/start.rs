@@ -304,11 +304,10 @@ pub(super) async fn start_processes(
         VsockConfig::Backend => Some(start_backend(vm, ledger).await?),
         VsockConfig::Kernel { .. } | VsockConfig::Serial => None,
     };
-    let control = Qemu.control_socket();
-    let socket = std::os::unix::net::UnixListener::bind(control);
-    let mut command = Qemu.command(machine);
-    command.stdin(OwnedFd::from(socket.map_err(MonitorError::io("listen on", control))?));
-    let mut vmm = Process::start(command, VMM_LOG, |process| {
+    let path = Qemu.control_socket();
+    let control = std::os::unix::net::UnixListener::bind(path);
+    let control = control.map_err(MonitorError::io("listen on", path))?;
+    let mut vmm = Process::start(Qemu.command(machine, control), VMM_LOG, |process| {
         ledger.require(Entry::VmmStarted { process, vsock: Some(address(machine.vsock)) })
     })?;
     let connected = tokio::select! {

@@ -7,6 +7,8 @@ pub mod memory;
 pub mod qmp;
 pub mod vsock;
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -20,9 +22,9 @@ pub const QMP_SOCKET: &str = "boot/qmp.sock";
 pub struct Qemu;
 
 impl Driver for Qemu {
-    fn command(&self, machine: &MachineConfig) -> Command {
+    fn command(&self, machine: &MachineConfig, control: UnixListener) -> Command {
         let mut command = Command::new(&machine.vmm);
-        command.args(args::of(machine));
+        command.args(args::of(machine)).stdin(OwnedFd::from(control));
         command
     }
 
