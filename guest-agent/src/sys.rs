@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::socket::{SockFlag, accept4};
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid, setsid, write};
 use tokio::io::Interest;
@@ -296,6 +296,16 @@ fn take_terminal() -> io::Result<()> {
     Ok(())
 }
 
+/// Has the process end at Ctrl-C and Ctrl-\\ again. A shell that starts the agent in the background has it ignore both, which
+/// children would inherit, and a terminal of theirs would not interrupt them. Source: "Asynchronous lists" in POSIX's shell.
+fn heed_the_keyboard() -> io::Result<()> {
+    for number in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: no handler is installed; the default action is the kernel's own.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
+    Ok(())
+}
+
 /// Gives the calling thread a descriptor table of its own, with copies of the standard streams and of `kept`. What the thread
 /// forks then inherits nothing that another thread has made or is about to make; what it opens is seen by no other.
 ///
@@ -400,6 +410,7 @@ impl ChildSetup {
             take_terminal()?;
         }
         SigSet::empty().thread_set_mask()?;
+        heed_the_keyboard()?;
         close_on_exec_from(libc::STDERR_FILENO + 1);
         if let Some(cgroup) = &self.cgroup {
             let _ = write(cgroup, b"0\n");

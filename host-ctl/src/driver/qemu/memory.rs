@@ -219,6 +219,7 @@ mod tests {
             "{\"return\":{},\"id\":2}\n",
             "{\"return\":{},\"id\":3}\n",
             "{\"return\":{},\"id\":4}\n",
+            "{\"return\":{},\"id\":5}\n",
         ];
         let error = load(&mut qemu(SCRIPT).await, file(), 1 << 20).await.unwrap_err();
         assert!(matches!(error, QmpError::Timeout("read the state of the guest's devices")), "{error}");
