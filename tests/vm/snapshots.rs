@@ -214,7 +214,9 @@ fn a_snapshot_that_is_damaged_or_of_another_version_is_refused_and_nothing_is_le
     let dir = lab.state_dir().join("snapshots/victim");
     let manifest = dir.join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, text.replace("QEMU emulator version", "QEMU emulator of old")).unwrap();
+    let older = text.replace("QEMU emulator version", "QEMU emulator of old");
+    // Of another file than is here, so that its version counts.
+    fs::write(&manifest, older.replace("\"vmm_file\": \"", "\"vmm_file\": \"/old")).unwrap();
     let (code, message) = error(&lab, &["restore", "victim", "--name", "copy"]);
     assert_eq!(code, "mismatch", "{message}");
     assert!(message.contains("the VMM QEMU emulator of old"), "{message}");
