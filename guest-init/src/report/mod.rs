@@ -8,7 +8,8 @@
 //!
 //! Emitting appends to the log and wakes the sinks; it never waits for one. Until the boot is over, its stages go before
 //! the sinks, which then make do with the time that stages spend waiting for disks: a boot that waits for nothing is over
-//! before the console has a thread. A sink that connects late, or again, reads the log from its first byte. [`Reporter::flush`] is the only place that waits, and it has a deadline.
+//! before the console has a thread. A sink that connects late, or again, reads the log from its first byte.
+//! [`Reporter::flush`] is the only place that waits, and it has a deadline.
 
 mod commands;
 mod connection;

@@ -155,8 +155,10 @@ fn spawn(directory: &TempDir, output: Option<&ProgramPipes>) -> (Child, String) 
     };
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&serde_json::to_vec(&config).unwrap()).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent"));
+    // As a shell starts what runs in the background. What the agent executes is not to inherit that.
+    let mut command = Command::new("sh");
     command
+        .args(["-c", "trap '' INT QUIT; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_guest-agent")])
         .arg("--listen")
         .arg(format!("unix:{}", directory.path().join("agent.sock").display()))
         .arg("--events")
