@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use firstlight_protocol::hex;
 use rustix::process::geteuid;
 
 use super::disks::link;
@@ -14,13 +13,11 @@ use super::manifest::{Disk, Manifest, Shared, VERSION};
 use super::platform::{Platform, stamp};
 use super::{Saved, Sealed, SnapshotError, name};
 use crate::clock::{Stamp, rfc3339};
+use crate::vm::hidden_dir::{self, HiddenDir};
 use crate::vm::id::is_name;
 use crate::vm::lock::Lock;
 use crate::vm::spec::RootSpec;
 use crate::vm::{Store, VmDir};
-
-/// What the names of hidden directories begin with; no snapshot's can.
-const HIDDEN: &str = ".";
 
 /// All snapshots.
 #[derive(Debug, Clone)]
@@ -41,11 +38,9 @@ pub struct Snapshot {
 /// A snapshot that nobody sees yet. Dropping it removes it; so does the next draft when its process was killed.
 #[derive(Debug)]
 pub struct SnapshotDraft {
-    dir: PathBuf,
+    dir: HiddenDir,
     target: PathBuf,
     name: String,
-    committed: bool,
-    lock: Option<Lock>,
 }
 
 impl Snapshots {
@@ -79,12 +74,9 @@ impl Snapshots {
         if target.exists() {
             return Err(SnapshotError::NameTaken { name: name.to_owned() });
         }
-        self.sweep();
-        let dir = self.hidden(name)?;
-        make_private_dir(&dir)?;
-        let lock = dir.join(name::LOCK);
-        let taken = Lock::try_take(&lock).map_err(SnapshotError::io("lock", &lock))?;
-        Ok(SnapshotDraft { dir, target, name: name.to_owned(), committed: false, lock: taken })
+        hidden_dir::sweep(&self.dir, name::LOCK);
+        let dir = HiddenDir::make(&self.dir, name, name::LOCK)?;
+        Ok(SnapshotDraft { dir, target, name: name.to_owned() })
     }
 
     /// Every snapshot, by name. One that cannot be read is an inner error.
@@ -139,28 +131,11 @@ impl Snapshots {
         if !is_name(name) || !dir.exists() {
             return Err(SnapshotError::NotFound { name: name.to_owned() });
         }
-        let hidden = self.hidden(name)?;
-        fs::rename(&dir, &hidden).map_err(SnapshotError::io("remove", &dir))?;
-        fs::remove_dir_all(&hidden).map_err(SnapshotError::io("remove", &hidden))
-    }
-
-    fn hidden(&self, name: &str) -> Result<PathBuf, SnapshotError> {
-        let random = crate::random::bytes::<6>().map_err(SnapshotError::io("name", &self.dir))?;
-        Ok(self.dir.join(format!("{HIDDEN}{name}.{}", hex::encode(&random))))
-    }
-
-    /// Removes what processes that were killed have left. What cannot be removed harms nobody.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return };
-        for entry in entries.flatten() {
-            let hidden = entry.file_name().to_str().is_some_and(|name| name.starts_with(HIDDEN));
-            let lock = entry.path().join(name::LOCK);
-            if hidden
-                && lock.exists()
-                && let Ok(Some(_held)) = Lock::try_take(&lock)
-            {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+        let path = dir.join(name::LOCK);
+        match Lock::try_take(&path).map_err(SnapshotError::io("lock", &path))? {
+            Some(lock) => Ok(hidden_dir::remove(&dir, name::LOCK, &lock)?),
+            // Somebody else removes it.
+            None => Err(SnapshotError::NotFound { name: name.to_owned() }),
         }
     }
 }
@@ -191,19 +166,14 @@ impl SnapshotDraft {
     /// The directory that the monitor fills.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path()
     }
 
     /// Makes the snapshot of `vm`, whose memory and `disks` are in place.
     ///
     /// # Errors
     /// [`SnapshotError`]; nothing is left then.
-    pub fn commit(
-        mut self,
-        vm: &VmDir,
-        disks: Vec<Disk>,
-        platform: Platform,
-    ) -> Result<Manifest, SnapshotError> {
+    pub fn commit(self, vm: &VmDir, disks: Vec<Disk>, platform: Platform) -> Result<Manifest, SnapshotError> {
         let linked = self.link_own_files(vm)?;
         let files = self.seal(&disks, &linked)?;
         self.make_read_only(&disks)?;
@@ -221,20 +191,18 @@ impl SnapshotDraft {
             platform,
             spec: vm.spec().clone(),
         };
-        let path = self.dir.join(name::MANIFEST);
+        let path = self.dir().join(name::MANIFEST);
         let text = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| SnapshotError::io("encode", &path)(error.into()))?;
         fs::write(&path, text).map_err(SnapshotError::io("write", &path))?;
-        sync_tree(&self.dir).map_err(SnapshotError::io("sync", &self.dir))?;
-        fs::rename(&self.dir, &self.target).map_err(|source| {
+        sync_tree(self.dir()).map_err(SnapshotError::io("sync", self.dir()))?;
+        self.dir.show(&self.target).map_err(|source| {
             if matches!(source.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) {
                 SnapshotError::NameTaken { name: self.name.clone() }
             } else {
                 SnapshotError::io("make", &self.target)(source)
             }
         })?;
-        self.committed = true;
-        self.lock = None;
         let parent = self.target.parent().unwrap_or(&self.target);
         File::open(parent).and_then(|dir| dir.sync_all()).map_err(SnapshotError::io("sync", parent))?;
         Ok(manifest)
@@ -243,7 +211,7 @@ impl SnapshotDraft {
     /// What the files are now: the guest goes on meanwhile, and never sees them again.
     fn seal(&self, disks: &[Disk], linked: &[PathBuf]) -> Result<Vec<Sealed>, SnapshotError> {
         let own = own_files(disks);
-        own.chain(linked.iter().cloned()).map(|file| Sealed::of(&self.dir, &file)).collect()
+        own.chain(linked.iter().cloned()).map(|file| Sealed::of(self.dir(), &file)).collect()
     }
 
     /// Guards what VMs are to begin with against a slip. To map a memory privately QEMU wants to be allowed to write to the
@@ -251,7 +219,7 @@ impl SnapshotDraft {
     fn make_read_only(&self, disks: &[Disk]) -> Result<(), SnapshotError> {
         for file in own_files(disks) {
             let mode = if file == Path::new(name::MEMORY) && !geteuid().is_root() { 0o600 } else { 0o400 };
-            let path = self.dir.join(file);
+            let path = self.dir().join(file);
             let made = fs::set_permissions(&path, Permissions::from_mode(mode));
             made.map_err(SnapshotError::io("make read-only", &path))?;
         }
@@ -262,19 +230,10 @@ impl SnapshotDraft {
     fn link_own_files(&self, vm: &VmDir) -> Result<Vec<PathBuf>, SnapshotError> {
         match &vm.spec().root {
             RootSpec::Image { path, .. } if path.is_relative() => {
-                link(&vm.path().join(path), &self.dir.join(path))?;
+                link(&vm.path().join(path), &self.dir().join(path))?;
                 Ok(vec![path.clone()])
             }
             RootSpec::Image { .. } | RootSpec::Builtin => Ok(Vec::new()),
-        }
-    }
-}
-
-impl Drop for SnapshotDraft {
-    fn drop(&mut self) {
-        if !self.committed {
-            // What cannot be removed now is swept up by the next draft.
-            let _ = fs::remove_dir_all(&self.dir);
         }
     }
 }
@@ -336,19 +295,6 @@ mod tests {
         assert!(matches!(snapshots.find("one"), Err(SnapshotError::NotFound { .. })));
         drop(draft);
         assert_eq!(entries(&snapshots), 0);
-    }
-
-    #[test]
-    fn what_a_killed_process_left_is_swept_and_a_draft_at_work_is_not() {
-        let (_dir, snapshots) = snapshots();
-        let mut killed = snapshots.draft("killed").unwrap();
-        // As the kernel does when the process ends.
-        killed.lock = None;
-        killed.committed = true;
-        let working = snapshots.draft("working").unwrap();
-        assert!(!killed.dir().exists());
-        let _third = snapshots.draft("third").unwrap();
-        assert!(working.dir().exists());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 pub mod draft;
 pub mod fold;
 pub mod headers_view;
+pub(crate) mod hidden_dir;
 pub mod id;
 pub mod journal;
 pub mod lock;

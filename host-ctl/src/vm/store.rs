@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use tokio::time::{Duration, Instant};
 
-use super::draft::{self, Draft};
+use super::draft::Draft;
 use super::fold::Boot;
+use super::hidden_dir;
 use super::id::is_name;
 use super::journal::{Journal, JournalError};
 use super::lock::Lock;
@@ -122,7 +123,7 @@ impl Store {
         if self.vms().join(name).join(name::SPEC).exists() {
             return Err(StoreError::NameTaken { name: name.to_owned() });
         }
-        draft::sweep(&self.vms());
+        hidden_dir::sweep(&self.vms(), name::MONITOR_LOCK);
         Draft::new(self, name)
     }
 
@@ -212,7 +213,7 @@ impl Store {
 ///
 /// # Errors
 /// [`StoreError::InUse`] while its VMM runs.
-pub fn remove_locked(vm: &VmDir, _lock: &Lock) -> Result<(), StoreError> {
+pub fn remove_locked(vm: &VmDir, lock: &Lock) -> Result<(), StoreError> {
     // Somebody else may have removed it, and a third made it anew, since the caller looked it up.
     match VmDir::open(vm.path()) {
         Ok(current) if current.spec().id == vm.spec().id => {}
@@ -228,11 +229,10 @@ pub fn remove_locked(vm: &VmDir, _lock: &Lock) -> Result<(), StoreError> {
     if !closed && vm.liveness_without_monitor(&fold) != Liveness::Gone {
         return Err(StoreError::InUse { name: vm.spec().name.clone() });
     }
-    let removed = draft::hidden_path(vm.path()).map_err(|source| failed("name", vm.path(), source))?;
-    fs::rename(vm.path(), &removed).map_err(|source| {
-        if source.kind() == io::ErrorKind::NotFound { gone(vm) } else { failed("remove", vm.path(), source) }
-    })?;
-    fs::remove_dir_all(&removed).map_err(|source| failed("remove", &removed, source))
+    hidden_dir::remove(vm.path(), name::MONITOR_LOCK, lock).map_err(|error| match error {
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => gone(vm),
+        error => error,
+    })
 }
 
 fn gone(vm: &VmDir) -> StoreError {

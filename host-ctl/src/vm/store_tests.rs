@@ -124,7 +124,7 @@ fn many_who_remove_and_make_the_same_vm_leave_one_or_none_and_nothing_else() {
             });
         }
     });
-    draft::sweep(&store.vms());
+    hidden_dir::sweep(&store.vms(), name::MONITOR_LOCK);
     let left = fs::read_dir(store.vms()).unwrap().flatten();
     assert!(left.into_iter().all(|entry| entry.file_name() == "web"));
 }
