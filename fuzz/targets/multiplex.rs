@@ -82,7 +82,7 @@ async fn host(line: DuplexStream) -> bool {
         Ok([last; 16])
     };
     tokio::select! {
-        Err(_) = dial(line, &mut asked, random) => false,
+        Err(_) = dial(line, &mut asked, random, || ()) => false,
         () = async { while !comes_back(&requests).await {} } => true,
     }
 }

@@ -21,7 +21,7 @@ pub type Request = oneshot::Sender<Socket>;
 type Multiplexer<'a, T> = yamux::Connection<Compat<Counted<&'a mut Buffered<T>>>>;
 
 /// Connects whoever asks through `requests` to the guest at the other end of `line`. A guest that begins anew is greeted anew;
-/// requests wait meanwhile. `random` gives generations.
+/// requests wait meanwhile. `random` gives generations; `answered` is told of each greeting that the guest has answered.
 ///
 /// # Errors
 /// That of the line, its end included.
@@ -29,8 +29,9 @@ pub async fn dial<T: Line>(
     line: T,
     requests: &mut mpsc::Receiver<Request>,
     random: impl FnMut() -> io::Result<Generation>,
+    answered: impl FnMut(),
 ) -> io::Result<Infallible> {
-    dial_at_most(MAX_CONNECTIONS, line, requests, random).await
+    dial_at_most(MAX_CONNECTIONS, line, requests, random, answered).await
 }
 
 pub(crate) async fn dial_at_most<T: Line>(
@@ -38,11 +39,13 @@ pub(crate) async fn dial_at_most<T: Line>(
     line: T,
     requests: &mut mpsc::Receiver<Request>,
     mut random: impl FnMut() -> io::Result<Generation>,
+    mut answered: impl FnMut(),
 ) -> io::Result<Infallible> {
     let mut line = buffered(line);
     let places = Arc::new(Semaphore::new(places));
     loop {
         greet(&mut line, &mut random).await?;
+        answered();
         let (credit, line) = Credit::over(&mut line);
         let multiplexer = yamux::Connection::new(line.compat(), config(), yamux::Mode::Client);
         converse(multiplexer, requests, &places, &credit).await;

@@ -109,7 +109,9 @@ impl Host {
             Ok([last; 16])
         };
         Host {
-            task: tokio::spawn(async move { drop(dial_at_most(PLACES, line, &mut receiver, random).await) }),
+            task: tokio::spawn(async move {
+                drop(dial_at_most(PLACES, line, &mut receiver, random, || ()).await)
+            }),
             requests,
         }
     }

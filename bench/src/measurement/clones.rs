@@ -70,8 +70,8 @@ pub(crate) fn measure(context: &Context) -> Section {
     Section {
         name: "clones",
         title: "Private clones",
-        text: "VMs of 256 MiB with the built-in root, behind serial ports. The agent's first answer is that to its token; a clone knows \
-               who it is when it has set its clock, random numbers, names and addresses. One that was made ahead knows that \
+        text: "VMs of 256 MiB with the built-in root, behind serial ports. The agent's first answer is that to \
+               the host's greeting, a random number; a clone knows who it is when it has set its clock, random numbers, names and addresses. One that was made ahead knows that \
                already, was paused then, and answers when it has set its clock."
             .to_owned(),
         figures,

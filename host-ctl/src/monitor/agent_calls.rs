@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant};
 
 use super::events::{Identity, authentic};
 use super::input::{Input, Told};
+use super::port::Greeted;
 use super::restore;
 use super::road::Road;
 use crate::agent::transport::Address;
@@ -40,6 +41,8 @@ pub(super) struct Agent {
     pub(super) token: Secret,
     /// To be travelled before the address is dialled.
     pub(super) road: Road,
+    /// When it was first heard over its port, if it has one.
+    pub(super) greeted: Greeted,
 }
 
 /// Asks for the boot's events from `from_seq` on and passes them on. They are of use to a monitor that has lost its own;
@@ -109,7 +112,7 @@ async fn try_restore(agent: &Agent, now: &BootSpec, before: &BootSpec) -> Result
     let old = before.agent.as_ref().map_or(&agent.token, |agent| &agent.token);
     match Connection::open(&agent.address, old, Instant::now() + ATTEMPT).await {
         Ok(mut connection) => {
-            let answered = Stamp::now();
+            let answered = agent.greeted.get().copied().unwrap_or_else(Stamp::now);
             // Made only now, because it holds the time.
             let made = restore::request(now, before).map_err(Error::Lost)?;
             let Some(request) = made else { return Ok(Told { answered, steps: Vec::new() }) };

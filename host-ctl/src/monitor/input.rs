@@ -18,7 +18,7 @@ pub(super) const QUEUE: usize = 256;
 /// What a copy said when it was told who it is.
 #[derive(Debug)]
 pub(super) struct Told {
-    /// When its agent answered first.
+    /// When its agent answered first: a greeting, where it has a port, or else its token.
     pub(super) answered: Stamp,
     /// What it did.
     pub(super) steps: Vec<TimedStep>,

@@ -91,9 +91,15 @@ impl Tasks {
             road.replug(vsock_of(address));
         }
         let mut set = JoinSet::new();
+        let greeted = port::Greeted::default();
         let is_serial = vsock.as_ref().is_some_and(|address| vsock_of(address) == VsockConfig::Serial);
         let agent = vsock.zip(boot.agent.clone());
-        let agent = agent.map(|(address, agent)| Agent { address, token: agent.token, road: road.clone() });
+        let agent = agent.map(|(address, agent)| Agent {
+            address,
+            token: agent.token,
+            road: road.clone(),
+            greeted: port::Greeted::clone(&greeted),
+        });
         let (inputs, receiver) = mpsc::channel(QUEUE);
         let close = Close::new();
         let closing = close.closing();
@@ -110,7 +116,7 @@ impl Tasks {
         if let Some(dialer) = dialer {
             let backend = if is_serial {
                 let (requests, asked) = mpsc::channel(port::REQUESTS);
-                set.spawn(port::keep(first, asked, closing.clone()));
+                set.spawn(port::keep(first, asked, greeted, closing.clone()));
                 Backend::Serial(requests)
             } else {
                 Backend::VhostUser(VSOCK_SOCKET.into())

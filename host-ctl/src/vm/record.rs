@@ -52,7 +52,7 @@ pub enum Entry {
     },
     /// The copy was told who it is.
     Restored {
-        /// When its agent answered for the first time.
+        /// When its agent answered for the first time: a greeting over a port, or else its token over a vsock.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answered: Option<Stamp>,
         /// What the guest did, and how long each step took.

@@ -55,12 +55,10 @@ pub async fn unplug(qmp: &mut Qmp) -> Result<(), QmpError> {
 /// # Errors
 /// [`QmpError`].
 pub async fn plug(qmp: &mut Qmp, vsock: VsockConfig) -> Result<(), QmpError> {
-    if is_plugged(qmp).await? {
-        return Ok(());
-    }
     let device = match vsock {
         // It has ports instead, which nobody takes away.
         VsockConfig::Serial => return Ok(()),
+        VsockConfig::Kernel { .. } | VsockConfig::Backend if is_plugged(qmp).await? => return Ok(()),
         VsockConfig::Kernel { cid } => json!({ "driver": "vhost-vsock-pci", "guest-cid": cid }),
         VsockConfig::Backend => {
             connect_backend(qmp).await?;
