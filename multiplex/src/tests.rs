@@ -110,7 +110,7 @@ impl Host {
         };
         Host {
             task: tokio::spawn(async move {
-                drop(dial_at_most(PLACES, line, &mut receiver, random, || ()).await)
+                drop(dial_at_most(PLACES, line, &mut receiver, random, || ()).await);
             }),
             requests,
         }

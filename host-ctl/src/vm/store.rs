@@ -229,10 +229,10 @@ pub fn remove_locked(vm: &VmDir, lock: &Lock) -> Result<(), StoreError> {
     if !closed && vm.liveness_without_monitor(&fold) != Liveness::Gone {
         return Err(StoreError::InUse { name: vm.spec().name.clone() });
     }
-    hidden_dir::remove(vm.path(), name::MONITOR_LOCK, lock).map_err(|error| match error {
-        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => gone(vm),
-        error => error,
-    })
+    match hidden_dir::remove(vm.path(), name::MONITOR_LOCK, lock) {
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(gone(vm)),
+        removed => removed,
+    }
 }
 
 fn gone(vm: &VmDir) -> StoreError {

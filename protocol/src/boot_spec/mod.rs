@@ -5,6 +5,7 @@
 //! broken in silence, and every error names its field.
 
 mod network;
+mod place;
 mod program;
 mod root;
 mod validate;
@@ -226,15 +227,8 @@ impl BootSpec {
         if bytes.len() > MAX_SPEC_BYTES {
             return Err(BootSpecError::TooLarge { bytes: bytes.len() });
         }
-        let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let parsed: Result<BootSpec, _> = serde_path_to_error::deserialize(&mut reader);
-        let spec = match parsed.map(|spec| (reader.end(), spec)) {
-            Ok((Ok(()), spec)) => spec,
-            Ok((Err(error), _)) => return Err(Self::field_error(bytes, ".".into(), error.to_string())),
-            Err(error) => {
-                return Err(Self::field_error(bytes, error.path().to_string(), error.inner().to_string()));
-            }
-        };
+        let spec: BootSpec =
+            serde_json::from_slice(bytes).map_err(|error| Self::field_error(bytes, &error))?;
         if spec.version != VERSION {
             return Err(BootSpecError::Version { found: spec.version.into() });
         }
@@ -244,7 +238,7 @@ impl BootSpec {
 
     /// A document of a newer version most often fails on a field this build does not know. That is worth knowing
     /// before the field's name is, so the version is looked for once more on the way out.
-    fn field_error(bytes: &[u8], field: String, reason: String) -> BootSpecError {
+    fn field_error(bytes: &[u8], error: &serde_json::Error) -> BootSpecError {
         #[derive(Deserialize)]
         struct VersionOnly {
             version: u64,
@@ -253,7 +247,10 @@ impl BootSpec {
             Ok(VersionOnly { version }) if version != u64::from(VERSION) => {
                 BootSpecError::Version { found: version }
             }
-            Ok(VersionOnly { .. }) | Err(_) => BootSpecError::Field { field, reason },
+            Ok(VersionOnly { .. }) | Err(_) => BootSpecError::Field {
+                field: place::path_at(bytes, error.line(), error.column()),
+                reason: error.to_string(),
+            },
         }
     }
 }

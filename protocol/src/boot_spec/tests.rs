@@ -1,6 +1,6 @@
 use super::*;
 
-fn minimal() -> serde_json::Value {
+pub(super) fn minimal() -> serde_json::Value {
     serde_json::json!({
         "version": 1,
         "boot_id": "5f1c09ae",
