@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::net::UnixStream as Socket;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -97,6 +98,8 @@ impl AsyncWrite for Deserted {
 struct Host {
     task: JoinHandle<()>,
     requests: mpsc::Sender<Request>,
+    /// Greetings that a guest has answered.
+    answers: Arc<AtomicUsize>,
 }
 
 impl Host {
@@ -108,11 +111,15 @@ impl Host {
             last += 1;
             Ok([last; 16])
         };
+        let answers = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&answers);
+        let answered = move || _ = count.fetch_add(1, Ordering::Relaxed);
         Host {
             task: tokio::spawn(async move {
-                drop(dial_at_most(PLACES, line, &mut receiver, random, || ()).await);
+                drop(dial_at_most(PLACES, line, &mut receiver, random, answered).await);
             }),
             requests,
+            answers,
         }
     }
 
@@ -292,6 +299,18 @@ async fn a_guest_that_was_killed_in_a_frame_is_followed_by_another_and_its_conne
         while client.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
         round_trip(&host, &mut next).await;
         kill(next.task).await;
+    }
+}
+
+#[tokio::test]
+async fn each_guest_has_answered_once_when_it_is_connected_to() {
+    let (host_end, guest_end) = line(LITTLE);
+    let host = Host::on(&host_end);
+    for guests in 0..3 {
+        assert_eq!(host.answers.load(Ordering::Relaxed), guests);
+        let mut guest = Guest::on(&guest_end);
+        round_trip(&host, &mut guest).await;
+        kill(guest.task).await;
     }
 }
 

@@ -17,6 +17,7 @@ use crate::vm::hidden_dir::{self, HiddenDir};
 use crate::vm::id::is_name;
 use crate::vm::lock::Lock;
 use crate::vm::spec::RootSpec;
+use crate::vm::store::StoreError;
 use crate::vm::{Store, VmDir};
 
 /// All snapshots.
@@ -132,10 +133,18 @@ impl Snapshots {
             return Err(SnapshotError::NotFound { name: name.to_owned() });
         }
         let path = dir.join(name::LOCK);
-        match Lock::try_take(&path).map_err(SnapshotError::io("lock", &path))? {
-            Some(lock) => Ok(hidden_dir::remove(&dir, name::LOCK, &lock)?),
+        let removed = match Lock::try_take(&path) {
+            Ok(Some(lock)) => hidden_dir::remove(&dir, name::LOCK, &lock),
             // Somebody else removes it.
-            None => Err(SnapshotError::NotFound { name: name.to_owned() }),
+            Ok(None) => return Err(SnapshotError::NotFound { name: name.to_owned() }),
+            Err(source) => Err(StoreError::Io { operation: "lock", path, source }),
+        };
+        match removed {
+            // Or has just done so.
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(SnapshotError::NotFound { name: name.to_owned() })
+            }
+            removed => Ok(removed?),
         }
     }
 }
@@ -295,6 +304,25 @@ mod tests {
         assert!(matches!(snapshots.find("one"), Err(SnapshotError::NotFound { .. })));
         drop(draft);
         assert_eq!(entries(&snapshots), 0);
+    }
+
+    #[test]
+    fn of_many_who_remove_a_snapshot_one_has_and_the_others_find_none() {
+        let (_dir, snapshots) = snapshots();
+        for _ in 0..20 {
+            fs::create_dir(snapshots.dir.join("old")).unwrap();
+            let removed = std::thread::scope(|scope| {
+                let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| snapshots.remove("old"))).collect();
+                let results = tries.into_iter().map(|removal| removal.join().unwrap());
+                let done = results.filter(|result| match result {
+                    Ok(()) => true,
+                    Err(SnapshotError::NotFound { .. }) => false,
+                    Err(error) => panic!("{error}"),
+                });
+                done.count()
+            });
+            assert_eq!((removed, entries(&snapshots)), (1, 0));
+        }
     }
 
     #[test]
