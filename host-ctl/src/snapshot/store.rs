@@ -309,10 +309,15 @@ mod tests {
     #[test]
     fn of_many_who_remove_a_snapshot_one_has_and_the_others_find_none() {
         let (_dir, snapshots) = snapshots();
-        for _ in 0..20 {
+        let together = std::sync::Barrier::new(8);
+        for _ in 0..200 {
             fs::create_dir(snapshots.dir.join("old")).unwrap();
             let removed = std::thread::scope(|scope| {
-                let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| snapshots.remove("old"))).collect();
+                let remove = || {
+                    together.wait();
+                    snapshots.remove("old")
+                };
+                let tries: Vec<_> = (0..8).map(|_| scope.spawn(remove)).collect();
                 let results = tries.into_iter().map(|removal| removal.join().unwrap());
                 let done = results.filter(|result| match result {
                     Ok(()) => true,
