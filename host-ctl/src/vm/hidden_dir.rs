@@ -19,7 +19,8 @@ use super::store::{StoreError, failed, make_private_dir};
 /// What the names of hidden directories begin with; no VM's and no snapshot's can.
 const HIDDEN: &str = ".";
 
-/// How often a new directory is tried before giving up; the second try succeeds unless a sweep hits both.
+/// How often a new directory is tried, or the removal of one, before giving up; the second try succeeds unless somebody
+/// comes in between again.
 const ATTEMPTS: u32 = 8;
 
 /// A hidden directory with its lock. Dropping it removes it with its files, unless it was [shown](HiddenDir::show).
@@ -123,9 +124,17 @@ fn take_apart(path: &Path, lock_name: &str) -> io::Result<()> {
         let path = entry.path();
         unless_gone(if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) })?;
     }
-    unless_gone(fs::remove_file(path.join(lock_name)))?;
-    // A sweep may have found it empty meanwhile.
-    unless_gone(fs::remove_dir(path))
+    let mut removed = Ok(());
+    for _ in 0..ATTEMPTS {
+        unless_gone(fs::remove_file(path.join(lock_name)))?;
+        // A sweep may have found it empty meanwhile.
+        removed = unless_gone(fs::remove_dir(path));
+        // Whoever wanted the lock when the directory still had its name may have made another in it; that one locks nothing.
+        if !removed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+            break;
+        }
+    }
+    removed
 }
 
 fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
