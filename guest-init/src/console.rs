@@ -10,7 +10,7 @@ use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 /// Where to write, best first: the console, the kernel's log, nowhere. A machine without a console still boots.
 const PLACES: [&str; 3] = ["/dev/console", "/dev/kmsg", "/dev/null"];
 
-/// Opens the console, or what is left to write to, so that what is written arrives as it is.
+/// Opens the console, or what is left to write to.
 ///
 /// # Errors
 /// That of the last place; `/dev/null` is missing only where `/dev` is not mounted.
@@ -22,7 +22,7 @@ pub(crate) fn open() -> std::io::Result<File> {
             break;
         }
     }
-    opened.inspect(|console| set_verbatim(console, true))
+    opened
 }
 
 /// Whether the terminal leaves line ends as they are. A program without an agent has the console for its output,

@@ -1,16 +1,17 @@
 //! One netlink conversation: a request, its acknowledgement, the next request.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer,
     NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::request::Request;
 
@@ -31,12 +32,10 @@ impl Netlink {
     /// Opens a socket.
     ///
     /// # Errors
-    /// As `socket(2)` and `bind(2)`.
+    /// As `socket(2)`.
     pub fn open() -> nix::Result<Netlink> {
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(|error| io_errno(&error))?;
-        socket.bind_auto().map_err(|error| io_errno(&error))?;
-        socket.connect(&SocketAddr::new(0, 0)).map_err(|error| io_errno(&error))?;
-        socket.set_non_blocking(true).map_err(|error| io_errno(&error))?;
+        // It needs no address: the first request binds it to one, and the kernel is whom a request without one is for.
+        let socket = Socket::new(NETLINK_ROUTE).map_err(|error| io_errno(&error))?;
         Ok(Netlink { socket, sequence: 0 })
     }
 
@@ -61,8 +60,14 @@ impl Netlink {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let mut bytes = [0; MAX_ANSWER];
         loop {
-            self.wait_until(deadline)?;
-            let count = nix::unistd::read(self.socket.as_fd(), &mut bytes)?;
+            let count = match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(count) => count,
+                Err(Errno::EAGAIN) => {
+                    self.wait_until(deadline)?;
+                    continue;
+                }
+                Err(errno) => return Err(errno),
+            };
             if let Some(answer) = read_answer(bytes.get(..count).unwrap_or_default(), self.sequence) {
                 return answer;
             }

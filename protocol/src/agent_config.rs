@@ -31,7 +31,7 @@ pub struct AgentConfig {
     /// The vsock port to listen on.
     pub port: u32,
     /// Where it listens: on the vsock port, or on the virtio-serial port that stands in for it.
-    #[serde(default, skip_serializing_if = "Transport::is_default")]
+    #[serde(default, skip_serializing_if = "crate::boot_spec::goes_without_saying")]
     pub transport: Transport,
     /// The program's output, or `None` when init keeps none (systemd mode).
     #[serde(default)]

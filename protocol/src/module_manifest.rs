@@ -5,8 +5,6 @@
 //! indirect dependencies together, in the order they have to be loaded. Source: `modules.dep(5)`, except that there
 //! the order is reversed.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 /// Where the manifest is in an initramfs.
 pub const PATH: &str = "/firstlight/modules/manifest";
 
@@ -27,36 +25,39 @@ pub struct ManifestError {
 /// The modules of an initramfs. Names use underscores, as the kernel's own do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModuleManifest {
-    modules: BTreeMap<String, Vec<String>>,
+    /// Names and dependencies. There are a few dozen at most, for which a list is the least there is to execute.
+    modules: Vec<(String, Vec<String>)>,
 }
 
 impl ModuleManifest {
     /// Adds a module with everything that has to be loaded before it, in order.
     pub fn insert(&mut self, name: &str, dependencies: Vec<String>) {
-        self.modules.insert(name.to_owned(), dependencies);
+        self.modules.retain(|(known, _)| known != name);
+        self.modules.push((name.to_owned(), dependencies));
     }
 
     /// Whether the initramfs carries this module. One it does not carry is taken to be built into the kernel.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.modules.contains_key(name)
+        self.modules.iter().any(|(known, _)| known == name)
     }
 
-    /// Every module, by name.
+    /// Every module, in the order in which they were added.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.modules.keys().map(String::as_str)
+        self.modules.iter().map(|(name, _)| name.as_str())
     }
 
     /// What to load, in order and without repetition, so that all of `wanted` work. Wanted modules that are not
     /// in the manifest are left out.
     #[must_use]
     pub fn load_order<'a>(&'a self, wanted: &[&str]) -> Vec<&'a str> {
-        let mut seen = BTreeSet::new();
         let mut order = Vec::new();
-        for (name, dependencies) in wanted.iter().filter_map(|name| self.modules.get_key_value(*name)) {
-            for module in dependencies.iter().chain([name]) {
-                if seen.insert(module.as_str()) {
-                    order.push(module.as_str());
+        for wanted in wanted {
+            for (name, dependencies) in self.modules.iter().filter(|(name, _)| name == wanted) {
+                for module in dependencies.iter().chain([name]) {
+                    if !order.contains(&module.as_str()) {
+                        order.push(module.as_str());
+                    }
                 }
             }
         }
@@ -89,11 +90,12 @@ impl ModuleManifest {
         for (index, line) in text.lines().enumerate() {
             let error = |reason| ManifestError { line: index + 1, reason };
             let (name, dependencies) = line.split_once(':').ok_or(error("no colon"))?;
-            let dependencies: Vec<String> = dependencies.split_whitespace().map(str::to_owned).collect();
+            let dependencies: Vec<String> =
+                dependencies.split_ascii_whitespace().map(str::to_owned).collect();
             if !is_module_name(name) || !dependencies.iter().all(|name| is_module_name(name)) {
                 return Err(error("not a module name"));
             }
-            manifest.modules.insert(name.to_owned(), dependencies);
+            manifest.insert(name, dependencies);
         }
         Ok(manifest)
     }

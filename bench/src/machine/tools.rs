@@ -16,7 +16,7 @@ pub(crate) struct Tools {
 pub(crate) struct FloorBoot {
     /// Kernel modules in load order.
     pub(crate) modules: Vec<String>,
-    /// Mount points, of the disks after the root's and the upper layer's.
+    /// Mount points, of the disks with the serials `vol0`, `vol1` and so on.
     pub(crate) volumes: Vec<String>,
     /// Whether there is an interface besides loopback.
     pub(crate) network: bool,
@@ -50,9 +50,8 @@ impl Tools {
             .iter()
             .map(|name| quoted(&firstlight_protocol::module_manifest::module_path(name)))
             .collect();
-        let volume =
-            |(letter, target): (char, &String)| format!("{{\"/dev/vd{letter}\",{}}},", quoted(target));
-        let volumes: String = ('c'..).zip(&boot.volumes).map(volume).collect();
+        let volume = |(index, target): (usize, &String)| format!("{{\"vol{index}\",{}}},", quoted(target));
+        let volumes: String = boot.volumes.iter().enumerate().map(volume).collect();
         let defines = [
             format!("-DMODULES={}", modules.join(",")),
             format!("-DVOLUMES={volumes}"),

@@ -1,12 +1,13 @@
 //! Runs the plan: each stage the moment its needs are done, on as many threads as have something to do.
 //!
-//! A thread that finishes a stage goes on with one that it made possible and starts threads for the others, so the
-//! longest chain of the boot runs on one thread without waiting for another. A stage that takes less time than a thread is
-//! the supervisor's. The supervisor is woken only for what is its own: its stages, a failure, and the end.
+//! A thread that finishes a stage goes on with one that it made possible and hands the others to threads that have nothing
+//! to do, or to new ones, so the longest chain of the boot runs on one thread without waiting for another. A stage that
+//! takes less time than a thread is the supervisor's. The supervisor is woken only for what is its own: its stages, a
+//! failure, and the end.
 
 mod schedule;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use firstlight_protocol::boot_spec::{BootSpec, StageOrder};
@@ -14,8 +15,9 @@ use firstlight_protocol::sentinel::Event;
 
 use crate::error::{CallError, Fault};
 use crate::plan::{Plan, Stage, Work};
-use crate::report::{Reporter, boot_time, spawn};
+use crate::report::{Reporter, boot_time};
 use crate::stage::{Context, Done, perform};
+use crate::sys;
 use crate::wait::{Deadline, lock};
 use schedule::{Lane, Schedule};
 
@@ -66,6 +68,8 @@ struct Shared {
     context: Arc<Context>,
     reporter: Reporter,
     state: Mutex<State>,
+    /// Signalled for workers without work: there is some, or there will be none.
+    changed: Condvar,
 }
 
 #[derive(Debug)]
@@ -75,6 +79,10 @@ struct State {
     deadlines: Vec<(usize, Deadline)>,
     /// Threads started so far, besides the supervisor's.
     threads: u32,
+    /// How many of them wait for work.
+    idle: usize,
+    /// Stages that have begun, for those who wait.
+    handed: Vec<usize>,
     failure: Option<Failure>,
     halted: bool,
 }
@@ -107,8 +115,16 @@ impl Driver {
         let lanes: Vec<Lane> = plan.stages.iter().map(|stage| lane(&stage.work, &context.spec)).collect();
         let schedule =
             Schedule::new(&plan, |index| lanes.get(index).copied().unwrap_or(Lane::Worker), serial);
-        let state = State { schedule, deadlines: Vec::new(), threads: 0, failure: None, halted: false };
-        let driver = Driver(Arc::new(Shared { plan, context, reporter, state: Mutex::new(state) }));
+        let state = Mutex::new(State {
+            schedule,
+            deadlines: Vec::new(),
+            threads: 0,
+            idle: 0,
+            handed: Vec::new(),
+            failure: None,
+            halted: false,
+        });
+        let driver = Driver(Arc::new(Shared { plan, context, reporter, state, changed: Condvar::new() }));
         driver.0.start_workers();
         driver
     }
@@ -162,6 +178,7 @@ impl Driver {
     /// Starts no more stages. Those that wait for a device stop waiting.
     pub(crate) fn halt(&self) {
         lock(&self.0.state).halted = true;
+        self.0.changed.notify_all();
         self.0.context.cancelled.raise();
     }
 }
@@ -171,15 +188,20 @@ impl Shared {
         self.plan.stages.get(stage).map(|stage| stage.name.clone()).unwrap_or_default()
     }
 
-    /// Starts a thread for every stage of theirs that may start.
+    /// Has a worker for every stage of theirs that may start: one that waits for work, or a new one.
     fn start_workers(self: &Arc<Self>) {
         let mut state = lock(&self.state);
-        while !state.halted && state.failure.is_none() {
+        while !state.is_over() {
             let Some(stage) = state.schedule.start_next(Lane::Worker) else { break };
+            self.set_deadline(&mut state, stage);
+            if state.handed.len() < state.idle {
+                state.handed.push(stage);
+                self.changed.notify_one();
+                continue;
+            }
             state.threads += 1;
             let (thread, shared) = (state.threads, Arc::clone(self));
-            self.set_deadline(&mut state, stage);
-            if let Err(errno) = spawn("stage", move || shared.work(stage, thread)) {
+            if let Err(errno) = sys::spawn(move || shared.work(stage, thread)) {
                 let fault = CallError::of("start a thread")(errno).into();
                 state.failure = Some(Failure { stage: self.name(stage), fault });
             }
@@ -203,7 +225,8 @@ impl Shared {
         }
     }
 
-    /// A worker's life: its stage, then whatever that made possible.
+    /// A worker's life: its stage, then whatever that made possible, then whatever others did. It ends with the boot and
+    /// not before: the end of a thread is work too, and the program goes before it.
     fn work(self: &Arc<Self>, first: usize, thread: u32) {
         let mut next = Some(first);
         while let Some((index, stage)) = next.and_then(|index| Some((index, self.plan.stages.get(index)?))) {
@@ -213,7 +236,20 @@ impl Shared {
             next = self.next_stage(Lane::Worker);
             self.start_workers();
             self.wake_supervisor();
+            next = next.or_else(|| self.wait_for_stage());
         }
+    }
+
+    /// Waits to be handed a stage; `None` when the boot is over.
+    fn wait_for_stage(&self) -> Option<usize> {
+        let mut state = lock(&self.state);
+        state.idle += 1;
+        while state.handed.is_empty() && !state.is_over() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle -= 1;
+        // What was handed over before the boot was called off is not begun any more.
+        if state.is_over() { None } else { state.handed.pop() }
     }
 
     /// Does a stage's work; `false` when it failed the boot.
@@ -234,7 +270,7 @@ impl Shared {
 
     fn next_stage(&self, lane: Lane) -> Option<usize> {
         let mut state = lock(&self.state);
-        if state.halted || state.failure.is_some() {
+        if state.is_over() {
             return None;
         }
         let stage = state.schedule.start_next(lane)?;
@@ -272,11 +308,22 @@ impl Shared {
         let mut state = lock(&self.state);
         state.deadlines.retain(|(stage, _)| *stage != index);
         state.schedule.complete(index);
+        if state.is_over() {
+            self.changed.notify_all();
+        }
     }
 
     fn fail(&self, stage: &Stage, fault: Fault) {
         let mut state = lock(&self.state);
         state.failure.get_or_insert(Failure { stage: stage.name.clone(), fault });
+        self.changed.notify_all();
         self.context.wake.raise();
+    }
+}
+
+impl State {
+    /// Whether no stage starts any more.
+    fn is_over(&self) -> bool {
+        self.halted || self.failure.is_some() || self.schedule.is_finished()
     }
 }

@@ -60,6 +60,11 @@ impl Schedule {
         }
     }
 
+    /// Whether all stages are done.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.stages.iter().all(|slot| slot.progress == Progress::Done)
+    }
+
     fn next(&self, lane: Lane) -> Option<usize> {
         if self.serial && self.stages.iter().any(|slot| slot.progress == Progress::Running) {
             return None;
@@ -85,12 +90,6 @@ mod tests {
     use super::*;
     use crate::plan::{Stage, Work};
     use proptest::prelude::*;
-
-    impl Schedule {
-        fn is_finished(&self) -> bool {
-            self.stages.iter().all(|slot| slot.progress == Progress::Done)
-        }
-    }
 
     /// A plan of stages that need earlier ones, by a bit mask each.
     fn plan(masks: &[u32]) -> Plan {

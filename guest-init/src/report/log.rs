@@ -42,6 +42,10 @@ impl Signer {
 #[derive(Debug)]
 pub(super) struct Log {
     signer: Signer,
+    /// What happened, and when, that is no line yet.
+    unsaid: Vec<(u64, Event)>,
+    /// Whether an event becomes a line at once: see [`Log::settle`].
+    settled: bool,
     lines: Vec<u8>,
     count: u64,
     agent_events: u32,
@@ -106,10 +110,12 @@ impl Sink {
 }
 
 impl Log {
-    /// An empty log, to be followed by the console.
+    /// An empty log, to be followed by the console. It is not settled.
     pub(super) fn new(signer: Signer, copy: File) -> Log {
         Log {
             signer,
+            unsaid: Vec::new(),
+            settled: false,
             lines: Vec::new(),
             count: 0,
             agent_events: 0,
@@ -123,12 +129,12 @@ impl Log {
         }
     }
 
-    /// The log that an earlier process of this boot has begun as `lines`, which the console has taken. No sink follows it
-    /// yet.
+    /// The log that an earlier process of this boot has begun as `lines`, which the console has taken. It is settled, and no
+    /// sink follows it yet.
     pub(super) fn resume(signer: Signer, copy: File, lines: Vec<u8>) -> Log {
         let count = last_sequence(&lines);
         let console_taken = lines.len();
-        Log { lines, count, console: Sink::Ended, console_taken, ..Log::new(signer, copy) }
+        Log { settled: true, lines, count, console: Sink::Ended, console_taken, ..Log::new(signer, copy) }
     }
 
     /// Takes in what another process has written to the copy.
@@ -136,7 +142,7 @@ impl Log {
         self.lines.extend_from_slice(bytes);
     }
 
-    /// Appends an event that happens now. `false` when it is not kept.
+    /// Appends an event that happens now. `false` when sinks have nothing to take for it.
     pub(super) fn append(&mut self, event: Event) -> bool {
         let about_agent = matches!(event, Event::AgentExit { .. } | Event::AgentReady);
         if about_agent && self.agent_events >= MAX_AGENT_EVENTS {
@@ -144,15 +150,37 @@ impl Log {
         }
         self.agent_events += u32::from(about_agent);
         self.append_at(boot_time(), event);
-        true
+        self.settled
     }
 
-    /// Appends an event that happened at `t`, with the next sequence number.
+    /// Appends an event that happened at `t`.
     pub(super) fn append_at(&mut self, t: u64, event: Event) {
-        self.count += 1;
         if stands(&event) && !self.standing.contains(&event) && self.standing.len() < MAX_STANDING {
             self.standing.push(event.clone());
         }
+        if self.settled {
+            self.say(t, event);
+        } else {
+            self.unsaid.push((t, event));
+        }
+    }
+
+    /// Makes lines of the events so far, and from now on of each as it comes. Rendering and signing are work, and a boot goes
+    /// before them for as long as it is a short one.
+    pub(super) fn settle(&mut self) {
+        self.settled = true;
+        for (t, event) in std::mem::take(&mut self.unsaid) {
+            self.say(t, event);
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Makes a line of an event, with the next sequence number.
+    fn say(&mut self, t: u64, event: Event) {
+        self.count += 1;
         let line = self.signer.line(self.count, t, event);
         self.lines.extend_from_slice(line.as_bytes());
         // The copy is a help for the agent, on tmpfs; when memory is so short that it fails, the sinks still get it.
@@ -162,11 +190,12 @@ impl Log {
     /// Has `event` said by a witness if `become_program` succeeds, as this log's next. Otherwise gives the errno, and
     /// nothing was said. The lock keeps others from the copy until the witness has spoken.
     pub(super) fn hand_over(
-        &self,
+        &mut self,
         event: Event,
         console: BorrowedFd<'_>,
         become_program: impl FnOnce() -> Errno,
     ) -> Errno {
+        self.settle();
         let line = self.signer.line(self.count + 1, boot_time(), event);
         let copy = match self.copy.try_clone() {
             Ok(copy) => Flock::lock(copy, FlockArg::LockExclusive).map_err(|(_, errno)| errno),
@@ -194,6 +223,8 @@ impl Log {
             return false;
         }
         self.signer = Signer { boot, key: MacKey::new(&self.signer.key.of_copy(boot)) };
+        self.settled = true;
+        self.unsaid.clear();
         self.lines.clear();
         self.count = 0;
         self.console_taken = 0;
@@ -286,9 +317,32 @@ mod tests {
         Signer { boot: BootId([1; 4]), key: MacKey::new(&Secret([2; 32])) }
     }
 
-    fn log() -> (Log, tempfile::NamedTempFile) {
+    fn unsettled() -> (Log, tempfile::NamedTempFile) {
         let copy = tempfile::NamedTempFile::new().unwrap();
         (Log::new(signer(), File::options().append(true).open(copy.path()).unwrap()), copy)
+    }
+
+    fn log() -> (Log, tempfile::NamedTempFile) {
+        let (mut log, copy) = unsettled();
+        log.settle();
+        (log, copy)
+    }
+
+    #[test]
+    fn what_happens_before_the_log_is_settled_is_said_then_in_order_and_with_its_own_time() {
+        let (mut log, copy) = unsettled();
+        log.append_at(7, Event::InitStart);
+        assert!(!log.append(Event::AgentReady), "nobody need be woken for it");
+        assert_eq!(log.rest_from(0), b"");
+        log.settle();
+        assert!(log.append(Event::PowerOff));
+        let text = String::from_utf8(log.rest_from(0).to_vec()).unwrap();
+        let said: Vec<Sentinel> =
+            text.lines().map(|line| Sentinel::parse(line.as_bytes(), &signer().key).unwrap()).collect();
+        assert_eq!(said.iter().map(|sentinel| sentinel.seq).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!((said[0].t, &said[0].event), (7, &Event::InitStart));
+        assert_eq!((&said[1].event, &said[2].event), (&Event::AgentReady, &Event::PowerOff));
+        assert_eq!(std::fs::read(copy.path()).unwrap(), text.as_bytes());
     }
 
     #[test]

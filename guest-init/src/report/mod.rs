@@ -6,9 +6,12 @@
 //!            └──► /run/firstlight/events, at once (tmpfs)
 //! ```
 //!
+//! While a boot is young, its events wait to become signed lines: until the boot is over, or has taken so long that somebody
+//! will want to know (`TELL_AFTER` of the supervisor's). Each carries the time at which it happened.
+//!
 //! Emitting appends to the log and wakes the sinks; it never waits for one. Until the boot is over, its stages go before
-//! the sinks, which then make do with the time that stages spend waiting for disks: a boot that waits for nothing is over
-//! before the console has a thread. A sink that connects late, or again, reads the log from its first byte.
+//! the sinks, which then make do with the time that stages spend waiting for disks: a short boot is over before the console
+//! has a thread. A sink that connects late, or again, reads the log from its first byte.
 //! [`Reporter::flush`] is the only place that waits, and it has a deadline.
 
 mod commands;
@@ -96,21 +99,29 @@ impl Reporter {
         Ok(Reporter(shared))
     }
 
-    /// Has the console follow the log, unless it does.
+    /// Has the sinks take what has happened so far and what will, the console among them, unless they do.
     ///
     /// # Errors
-    /// [`CallError`] of a thread that cannot be started; then it is still to be done.
-    pub(crate) fn follow_on_console(&self) -> Result<(), CallError> {
+    /// [`CallError`] of a thread that cannot be started; then the console is still to be done.
+    pub(crate) fn tell(&self) -> Result<(), CallError> {
         let mut log = lock(&self.0.log);
+        if !log.is_settled() {
+            log.settle();
+            self.0.wake();
+        }
         if !log.console.is_due() {
             return Ok(());
+        }
+        // Here and not in the thread: what others do with the terminal afterwards stays.
+        if let Some(console) = self.0.console.get() {
+            console::set_verbatim(console, true);
         }
         let shared = Arc::clone(&self.0);
         let follow = move || {
             shared.yield_to_boot();
             serial::follow(&shared);
         };
-        spawn("console", follow).map_err(CallError::of("start a thread"))?;
+        sys::spawn(follow).map_err(CallError::of("start a thread"))?;
         log.console.open();
         Ok(())
     }
@@ -146,7 +157,7 @@ impl Reporter {
         // A resumed log has none yet.
         let _ = self.0.console.set(console);
         lock(&self.0.log).console.await_start();
-        self.follow_on_console()
+        self.tell()
     }
 
     /// Bytes of the log so far.
@@ -170,7 +181,7 @@ impl Reporter {
     ) -> Errno {
         self.0.stop_yielding();
         // Without the thread the console lacks the stages; the stream has them.
-        let _ = self.follow_on_console();
+        let _ = self.tell();
         let deadline = Deadline::after(FLUSH_TIMEOUT);
         let mut log = lock(&self.0.log);
         // The console's thread ends with this program. What the stream has not sent, its successor sends.
@@ -187,7 +198,7 @@ impl Reporter {
         if ends_boot {
             self.0.stop_yielding();
             // Where it cannot be started now, it is when the log is closed.
-            let _ = self.follow_on_console();
+            let _ = self.tell();
         }
     }
 
@@ -213,7 +224,7 @@ impl Reporter {
     pub(crate) fn open_stream(&self) -> nix::Result<()> {
         lock(&self.0.log).stream.open();
         let shared = Arc::clone(&self.0);
-        spawn("stream", move || {
+        sys::spawn(move || {
             shared.yield_to_boot();
             stream::follow(&shared);
         })
@@ -222,9 +233,13 @@ impl Reporter {
     /// Waits until every sink has taken all there is and has ended, but no longer than [`FLUSH_TIMEOUT`].
     pub(crate) fn flush(&self) {
         let deadline = Deadline::after(FLUSH_TIMEOUT);
-        lock(&self.0.log).closing = true;
+        let mut log = lock(&self.0.log);
+        // Sinks that have taken all end.
+        log.settle();
+        log.closing = true;
+        drop(log);
         self.0.wake();
-        if self.follow_on_console().is_err() {
+        if self.tell().is_err() {
             // There is nobody else left to do it.
             serial::follow(&self.0);
         }
@@ -289,22 +304,6 @@ impl Shared {
         self.changed.notify_all();
         self.stream_wake.raise();
     }
-}
-
-/// Stack of a thread of init's, in bytes. None recurses; mounting and rendering fit well within.
-pub(crate) const THREAD_STACK: usize = 128 << 10;
-
-/// Starts a thread.
-///
-/// # Errors
-/// Those of `clone(2)`.
-pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> nix::Result<()> {
-    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK);
-    let body = move || {
-        let _in_use = sys::FaultStack::of_this_thread();
-        body();
-    };
-    builder.spawn(body).map(drop).map_err(|error| crate::error::io_errno(&error))
 }
 
 impl AsFd for Shared {

@@ -20,7 +20,7 @@ const MOUNT_POINT: &str = "/run/firstlight/boot";
 
 /// Looks at the disks there are.
 pub(super) fn look(machine: Machine<'_>) -> Result<Option<Found>, SpecError> {
-    let transports = machine.devices.transports();
+    let transports = machine.devices.transports_of(machine.manifest);
     machine.loader.load(&machine.manifest.load_order(&block_driver(transports)))?;
     if let Ok(device) = machine.devices.disk(DISK_NAME, 0) {
         return read_disk(machine, &device).map(Some);

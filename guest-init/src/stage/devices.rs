@@ -118,17 +118,18 @@ impl Devices {
         index.ok_or(DeviceError::Missing { wanted, waited_ms: 0 })
     }
 
-    /// The ways virtio devices reach this machine, as far as that matters: without modules there is no driver to choose.
+    /// The ways virtio devices reach this machine, for choosing among the drivers of `manifest`. Where that leaves no choice, as
+    /// in an initramfs that was made for one kind of machine, nothing is looked at.
     pub(crate) fn transports_of(&self, manifest: &ModuleManifest) -> Transports {
-        match manifest.names().next() {
-            Some(_) => self.transports(),
-            None => Transports::default(),
+        match ["virtio_mmio", "virtio_pci"].map(|driver| manifest.contains(driver)) {
+            [true, true] => self.transports(),
+            [mmio, pci] => Transports { mmio, pci },
         }
     }
 
     /// The ways virtio devices reach this machine. Source: the ACPI id `LNRO0005` is virtio-mmio's, 0x1af4 the PCI
     /// vendor of virtio.
-    pub(crate) fn transports(&self) -> Transports {
+    fn transports(&self) -> Transports {
         let mmio = self.names("bus/acpi/devices").iter().any(|name| name.starts_with("LNRO0005"));
         let is_virtio = |name: &String| {
             let vendor = self.attribute(&format!("bus/pci/devices/{name}/vendor"));
@@ -192,11 +193,11 @@ impl Devices {
 
     fn names(&self, directory: &str) -> Vec<String> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let Ok(mut directory) = Dir::openat(&self.sys, directory, flags, Mode::empty()) else {
+        let Ok(directory) = Dir::openat(&self.sys, directory, flags, Mode::empty()) else {
             return Vec::new();
         };
         let name = |name: &CStr| name.to_str().ok().filter(|name| !name.starts_with('.')).map(str::to_owned);
-        directory.iter().flatten().filter_map(|entry| name(entry.file_name())).collect()
+        directory.into_iter().flatten().filter_map(|entry| name(entry.file_name())).collect()
     }
 
     /// A sysfs attribute without its line end; `None` when the device has none of this name.

@@ -1,7 +1,8 @@
 //! Kernel modules, from the initramfs into the kernel.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,9 @@ use crate::wait::{Deadline, lock};
 
 /// How long a stage waits for a module that another one is loading.
 const SHARED_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes that most manifests fit in, and are read at once.
+const USUAL_BYTES: usize = 4 << 10;
 
 /// A module could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +58,10 @@ impl Cause for ModuleError {
 /// # Errors
 /// [`ModuleError`] when the file cannot be read or understood.
 pub(crate) fn manifest() -> Result<ModuleManifest, ModuleError> {
-    match std::fs::read_to_string(PATH) {
-        Ok(text) => Ok(ModuleManifest::parse(&text)?),
+    let mut text = String::with_capacity(USUAL_BYTES);
+    // All of it; only a file by itself is asked for its size first.
+    match File::open(PATH).and_then(|file| file.take(u64::MAX).read_to_string(&mut text)) {
+        Ok(_) => Ok(ModuleManifest::parse(&text)?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ModuleManifest::default()),
         Err(error) => Err(CallError::io("read", PATH)(error).into()),
     }
@@ -66,7 +72,7 @@ pub(crate) fn manifest() -> Result<ModuleManifest, ModuleError> {
 #[derive(Debug)]
 pub(crate) struct Loader {
     initramfs: Arc<OwnedFd>,
-    modules: Mutex<BTreeMap<String, Progress>>,
+    modules: Mutex<Vec<(String, Progress)>>,
     changed: Condvar,
     /// Held while the kernel takes a module in. Two at once on two processors have each change its page tables and code
     /// under the other's feet, and interrupt it each time; one after the other they are done sooner.
@@ -108,7 +114,11 @@ impl Loader {
             insert(&path)
         };
         let progress = if result.is_ok() { Progress::Loaded } else { Progress::Failed };
-        lock(&self.modules).insert(name.to_owned(), progress);
+        for (known, of_known) in lock(&self.modules).iter_mut() {
+            if known == name {
+                *of_known = progress;
+            }
+        }
         self.changed.notify_all();
         Ok(result?)
     }
@@ -118,9 +128,9 @@ impl Loader {
         let deadline = Deadline::after(SHARED_LOAD_TIMEOUT);
         let mut modules = lock(&self.modules);
         loop {
-            match modules.get(name) {
+            match modules.iter().find(|(known, _)| known == name).map(|(_, progress)| progress) {
                 None => {
-                    modules.insert(name.to_owned(), Progress::Loading);
+                    modules.push((name.to_owned(), Progress::Loading));
                     return Ok(true);
                 }
                 Some(Progress::Loaded) => return Ok(false),

@@ -21,9 +21,10 @@ use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::{Event, ExitStatus};
 use nix::unistd::Pid;
 
+use crate::console;
 use crate::driver::{Driver, Failure, Process, Turn};
 use crate::error::{CallError, Fault};
-use crate::report::{Reporter, spawn};
+use crate::report::Reporter;
 use crate::stage::agent::{OutputEnds, prepare};
 use crate::stage::cgroup::{Cgroup, Cgroups};
 use crate::stage::program::make_cgroup;
@@ -34,8 +35,9 @@ use agent::{News, Stdio};
 use signals::{Request, Signals};
 use stop::{Answer, Stop};
 
-/// How long a program that is being executed goes before the console. What takes longer waits for a disk.
-const CONSOLE_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a boot goes before what is told of it, and a program that is being executed once more. What takes longer waits
+/// for something, and that is worth telling.
+const TELL_AFTER: Duration = Duration::from_millis(500);
 
 /// How long processes that outlive the program have at most between SIGTERM and SIGKILL.
 const MAX_LEFTOVER_GRACE: Duration = Duration::from_secs(2);
@@ -79,8 +81,8 @@ pub(crate) struct Supervisor {
     program: Option<program::Keeper>,
     headers: Option<headers::Keeper>,
     stop: Stop,
-    /// When the console is to show what has happened so far.
-    console_due: Deadline,
+    /// When what has happened so far is to be told.
+    tell_due: Deadline,
     /// For the program when there is no agent, and for the agent's own messages.
     console: File,
     null: File,
@@ -137,7 +139,7 @@ impl Supervisor {
             program: None,
             headers: None,
             stop: Stop::default(),
-            console_due: Deadline::after(Duration::ZERO),
+            tell_due: Deadline::after(TELL_AFTER),
         }
     }
 
@@ -257,21 +259,24 @@ impl Supervisor {
         let cgroup = cgroup.map_or_else(|| make_cgroup(&mut self.cgroups, program), Ok)?;
         // The ends go with this call: once the program and its children are gone, the pipes end.
         let output = self.output.take();
+        if output.is_none() {
+            console::set_verbatim(&self.console, true);
+        }
         let console = (self.console.as_fd(), self.console.as_fd());
         let (stdout, stderr) =
             output.as_ref().map_or(console, |ends| (ends.stdout.as_fd(), ends.stderr.as_fd()));
         let stdio = [self.null.as_fd(), stdout, stderr];
         self.program = Some(program::Keeper::start(program, cgroup, stdio, turn)?);
-        self.console_due = Deadline::after(CONSOLE_PATIENCE);
+        self.tell_due = Deadline::after(TELL_AFTER);
         Ok(())
     }
 
-    /// Waits for anything to happen. Time to wait is time for the console.
+    /// Waits for anything to happen, the time to tell of it included.
     fn wait(&self) -> Result<Ready, Failure> {
         let supervise = |error: CallError| Failure { stage: "supervise".to_owned(), fault: error.into() };
-        let console_due = (!self.console_due.passed()).then_some(self.console_due);
-        if console_due.is_none() {
-            self.reporter.follow_on_console().map_err(supervise)?;
+        let tell_due = (!self.tell_due.passed()).then_some(self.tell_due);
+        if tell_due.is_none() {
+            self.reporter.tell().map_err(supervise)?;
         }
         let pipe = self.agent.as_ref().and_then(agent::Keeper::pending);
         let outcome = self.program.as_ref().and_then(program::Keeper::pending);
@@ -280,7 +285,7 @@ impl Supervisor {
             self.stop.deadline(),
             self.agent.as_ref().and_then(agent::Keeper::deadline),
             outcome.map(|(_, deadline)| deadline),
-            console_due,
+            tell_due,
         ];
         let mut fds = vec![readable(self.signals.as_fd()), readable(self.context.wake.as_fd())];
         fds.extend(pipe.map(readable));
@@ -370,7 +375,7 @@ impl Supervisor {
     fn free_initramfs(&self) {
         let context = Arc::clone(&self.context);
         // Without the thread the memory stays in use, and that is all.
-        let _ = spawn("free", move || free_initramfs(&context));
+        let _ = sys::spawn(move || free_initramfs(&context));
     }
 
     fn obey(&mut self, request: Request) -> Result<(), Failure> {

@@ -6,6 +6,7 @@
 mod crash;
 mod entry;
 mod spawn;
+mod thread;
 mod witness;
 
 use std::ffi::CStr;
@@ -19,6 +20,7 @@ use nix::unistd::Pid;
 
 pub(crate) use crash::{FaultStack, power_off_on_crash};
 pub(crate) use spawn::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec};
+pub(crate) use thread::spawn;
 pub(crate) use witness::{Witness, become_program};
 
 /// Gets the process ready before the first thread is started: every signal is blocked, so that the signal

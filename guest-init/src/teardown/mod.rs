@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::error::Fault;
-use crate::report::{Reporter, spawn};
+use crate::report::Reporter;
 use crate::supervise::Remains;
+use crate::sys;
 use crate::wait::{Deadline, poll};
 
 /// How long the whole teardown may take. Writing back a large and slow disk takes most of it; a file system whose disk
@@ -50,7 +51,7 @@ fn stand_by(reporter: Reporter) {
         power_off()
     };
     // Without the thread there is no such bound; the steps' own still hold.
-    let _ = spawn("stand-by", watch);
+    let _ = sys::spawn(watch);
 }
 
 /// A panic is a bug, and a PID 1 that ends by one panics the kernel; it ends as every other failure does instead.

@@ -79,7 +79,7 @@ pub struct BootSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
     /// Addresses, routes and name servers.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "goes_without_saying")]
     pub network: Network,
     /// The agent; `None` boots without one (`skip_guest_agent`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ pub struct BootSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<Headers>,
     /// How to boot.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "goes_without_saying")]
     pub boot: BootOptions,
 }
 
@@ -135,7 +135,7 @@ pub struct BootOptions {
     /// Kernel modules to load besides those the boot needs, by name.
     pub modules: Vec<String>,
     /// The road between host and guest.
-    #[serde(skip_serializing_if = "Transport::is_default")]
+    #[serde(skip_serializing_if = "goes_without_saying")]
     pub transport: Transport,
 }
 
@@ -163,14 +163,6 @@ pub enum Transport {
     Serial,
 }
 
-impl Transport {
-    /// Whether it goes without saying: documents that do not say it are understood by older builds too.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Transport::default()
-    }
-}
-
 /// The order of init's stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -191,6 +183,12 @@ pub enum OnFatal {
     PowerOff,
     /// Run `/bin/sh` on the console, then power off.
     Shell,
+}
+
+/// Whether a field has its default, which a document need not say: init then has less to read, and builds from before the field
+/// was there understand the document.
+pub(crate) fn goes_without_saying<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn default_headers_serial() -> String {

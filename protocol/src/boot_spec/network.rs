@@ -14,6 +14,7 @@ pub struct Network {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<Interface>,
     /// What goes into `/etc/resolv.conf`; without servers the image's file is kept.
+    #[serde(skip_serializing_if = "super::goes_without_saying")]
     pub dns: Dns,
 }
 

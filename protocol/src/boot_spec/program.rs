@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Program {
     /// Whether init stays PID 1.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "super::goes_without_saying")]
     pub mode: Mode,
     /// The program and its arguments; no shell is involved. A name without a slash is looked for in the `PATH` of
     /// `env`, inside the root.
@@ -34,7 +34,7 @@ pub struct Program {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
     /// `PR_SET_NO_NEW_PRIVS`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "super::goes_without_saying")]
     pub no_new_privileges: bool,
     /// Memory limit of its cgroup in bytes (`memory.max`); `None` is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@ pub struct Root {
     /// What is read.
     pub source: RootSource,
     /// Where writes go.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "super::goes_without_saying")]
     pub upper: RootUpper,
 }
 

@@ -13,10 +13,10 @@ pub struct Volume {
     /// Where it is mounted: an absolute path inside the root, made if missing.
     pub target: String,
     /// How it is mounted.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "super::goes_without_saying")]
     pub mode: VolumeMode,
     /// Whether the boot fails without it. A missing optional volume is said in its STAGE-DONE sentinel.
-    #[serde(default = "default_required")]
+    #[serde(default = "default_required", skip_serializing_if = "is_required")]
     pub required: bool,
 }
 
@@ -35,4 +35,9 @@ pub enum VolumeMode {
 
 fn default_required() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_required(required: &bool) -> bool {
+    *required
 }
