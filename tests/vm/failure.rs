@@ -1,5 +1,9 @@
 //! Bad input and failed boots: one clear error, a non-zero exit, nothing left behind.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
+use firstlight_tests::lab::finish;
 use firstlight_tests::{Lab, disk, leftovers};
 
 /// Runs `host-ctl run ARGS`, expects it to fail, and gives its error text. Nothing may be left in `ps`.
@@ -142,4 +146,27 @@ fn an_init_whose_stack_has_run_out_powers_the_machine_off() {
     assert!(console.contains("killed by its own fault, signal 11; powering off"), "{console}");
     assert!(!console.contains("Kernel panic"), "{console}");
     assert_eq!(vm.state(), "failed");
+}
+
+#[test]
+fn a_boot_that_waits_for_a_disk_tells_of_itself_while_it_waits() {
+    let Some(lab) = Lab::open() else { return };
+    disk::ext4(&lab.path("data.img"), 16);
+    // A VMM that gives the guest another disk than it was told to.
+    let vmm = lab.path("vmm");
+    std::fs::write(&vmm, "#!/bin/bash\nexec qemu-system-x86_64 \"${@/serial=vol0/serial=lost}\"\n").unwrap();
+    std::fs::set_permissions(&vmm, Permissions::from_mode(0o755)).unwrap();
+    let volume = format!("{}:/data", lab.path("data.img").display());
+    let args = ["run", "-d", "--name", "waits", "--wait", "none", "--volume", &volume, "--", "true"];
+    let run = lab.command(&args).env("FIRSTLIGHT_QEMU", &vmm).spawn().unwrap();
+    let _ = finish(run).ok();
+    let vm = lab.vm("waits");
+    let mut events = vm.follow_events();
+    events.until("INIT-START");
+    // Init waits five seconds for a disk.
+    assert_eq!(vm.state(), "initializing", "the boot was told of when it had failed");
+    events.until("FATAL");
+    let inspected = vm.inspect();
+    assert_names(&inspected["events"].to_string(), &["vol0", "waited 5000 ms"]);
+    vm.remove();
 }

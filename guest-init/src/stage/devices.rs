@@ -249,3 +249,22 @@ impl AsFd for Uevents {
         self.0.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_initramfs_leaves_no_choice_of_a_transport_the_machine_is_not_looked_at() {
+        let devices = Devices {
+            // There is nothing here that could be found.
+            sys: std::fs::File::open("/proc/self/fdinfo").unwrap().into(),
+            cancelled: Arc::new(Flag::new().unwrap()),
+        };
+        let of = |text: &str| devices.transports_of(&ModuleManifest::parse(text).unwrap());
+        assert_eq!(of("virtio_mmio:\noverlay:\n"), Transports { mmio: true, pci: false });
+        assert_eq!(of("virtio_pci:\n"), Transports { mmio: false, pci: true });
+        assert_eq!(of("virtio_mmio:\nvirtio_pci:\n"), Transports::default(), "neither shows itself");
+        assert_eq!(of(""), Transports::default());
+    }
+}

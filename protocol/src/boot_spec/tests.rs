@@ -38,6 +38,28 @@ fn a_program_made_in_code_has_the_defaults_of_a_document() {
 }
 
 #[test]
+fn what_goes_without_saying_is_not_written() {
+    let mut document = minimal();
+    document["volumes"] =
+        serde_json::json!([{ "disk": { "serial": "vol0", "file_system": "ext4" }, "target": "/data" }]);
+    let mut said = document.clone();
+    said["network"] = serde_json::json!({ "dns": {} });
+    said["boot"] = serde_json::json!({ "stages": "graph", "event_stream": true });
+    said["root"]["upper"] = "tmpfs".into();
+    said["program"]["mode"] = "exec".into();
+    said["program"]["no_new_privileges"] = false.into();
+    said["volumes"][0]["mode"] = "rw".into();
+    said["volumes"][0]["required"] = true.into();
+    let spec = parse(&said).unwrap();
+    assert_eq!(spec, parse(&document).unwrap());
+    let mut written: serde_json::Value = serde_json::from_str(&spec.to_json()).unwrap();
+    for with_a_default_of_its_own in ["cwd", "stop_signal", "stop_grace_ms"] {
+        assert!(written["program"].as_object_mut().unwrap().remove(with_a_default_of_its_own).is_some());
+    }
+    assert_eq!(written, document);
+}
+
+#[test]
 fn a_full_document_survives_json() {
     let mut document = minimal();
     document["hostname"] = "first-light".into();
