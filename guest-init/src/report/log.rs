@@ -1,11 +1,12 @@
 //! The log of one boot's sentinels, as the bytes that every sink sends.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use firstlight_protocol::boot_spec::BootSpec;
-use firstlight_protocol::hex::BootId;
+use firstlight_protocol::hex::{BootId, Secret};
 use firstlight_protocol::sentinel::{Event, MacKey, Sentinel};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -24,17 +25,27 @@ const MAX_STANDING: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Signer {
     boot: BootId,
-    key: MacKey,
+    secret: Secret,
+    /// Made when the first line is: it takes as much hashing as a line.
+    key: OnceCell<MacKey>,
 }
 
 impl Signer {
     pub(crate) fn new(spec: &BootSpec) -> Signer {
-        Signer { boot: spec.boot_id, key: MacKey::new(&spec.mac_key) }
+        Signer::of(spec.boot_id, spec.mac_key.clone())
+    }
+
+    fn of(boot: BootId, secret: Secret) -> Signer {
+        Signer { boot, secret, key: OnceCell::new() }
+    }
+
+    fn key(&self) -> &MacKey {
+        self.key.get_or_init(|| MacKey::new(&self.secret))
     }
 
     /// The line of `event`, number `seq` of its boot, which happened at `t`.
     pub(crate) fn line(&self, seq: u64, t: u64, event: Event) -> String {
-        Sentinel { boot: self.boot, seq, t, event }.render(&self.key)
+        Sentinel { boot: self.boot, seq, t, event }.render(self.key())
     }
 }
 
@@ -222,7 +233,7 @@ impl Log {
         if from == boot {
             return false;
         }
-        self.signer = Signer { boot, key: MacKey::new(&self.signer.key.of_copy(boot)) };
+        self.signer = Signer::of(boot, self.signer.key().of_copy(boot));
         self.settled = true;
         self.unsaid.clear();
         self.lines.clear();
@@ -310,11 +321,10 @@ pub(crate) fn boot_time() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firstlight_protocol::hex::Secret;
     use firstlight_protocol::sentinel::ExitStatus;
 
     fn signer() -> Signer {
-        Signer { boot: BootId([1; 4]), key: MacKey::new(&Secret([2; 32])) }
+        Signer::of(BootId([1; 4]), Secret([2; 32]))
     }
 
     fn unsettled() -> (Log, tempfile::NamedTempFile) {
@@ -338,7 +348,7 @@ mod tests {
         assert!(log.append(Event::PowerOff));
         let text = String::from_utf8(log.rest_from(0).to_vec()).unwrap();
         let said: Vec<Sentinel> =
-            text.lines().map(|line| Sentinel::parse(line.as_bytes(), &signer().key).unwrap()).collect();
+            text.lines().map(|line| Sentinel::parse(line.as_bytes(), signer().key()).unwrap()).collect();
         assert_eq!(said.iter().map(|sentinel| sentinel.seq).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!((said[0].t, &said[0].event), (7, &Event::InitStart));
         assert_eq!((&said[1].event, &said[2].event), (&Event::AgentReady, &Event::PowerOff));
@@ -352,7 +362,7 @@ mod tests {
         log.append(Event::AgentReady);
         let first = log.line_at(0).to_vec();
         let second = log.line_at(first.len()).to_vec();
-        let parse = |line: &[u8]| Sentinel::parse(line.trim_ascii_end(), &signer().key).unwrap();
+        let parse = |line: &[u8]| Sentinel::parse(line.trim_ascii_end(), signer().key()).unwrap();
         let start = Sentinel { boot: BootId([1; 4]), seq: 1, t: 7, event: Event::InitStart };
         assert_eq!(parse(&first), start);
         assert_eq!((parse(&second).seq, parse(&second).event), (2, Event::AgentReady));
@@ -375,7 +385,7 @@ mod tests {
         let mut second = Log::resume(signer(), copy.reopen().unwrap(), first.rest_from(0).to_vec());
         let begun = second.rest_from(0).len();
         second.append(Event::PowerOff);
-        let parsed = Sentinel::parse(second.line_at(begun).trim_ascii_end(), &signer().key).unwrap();
+        let parsed = Sentinel::parse(second.line_at(begun).trim_ascii_end(), signer().key()).unwrap();
         assert_eq!((parsed.seq, parsed.event), (3, Event::PowerOff));
         assert_eq!(last_sequence(b""), 0);
     }
@@ -403,7 +413,7 @@ mod tests {
         assert!(log.become_copy(boot));
         assert!(!log.become_copy(boot), "a repeated command begins nothing anew");
         log.append(Event::PowerOff);
-        let key = MacKey::new(&signer().key.of_copy(boot));
+        let key = MacKey::new(&signer().key().of_copy(boot));
         let lines = log.rest_from(0).split_inclusive(|byte| *byte == b'\n');
         let told: Vec<Sentinel> =
             lines.map(|line| Sentinel::parse(line.trim_ascii_end(), &key).unwrap()).collect();

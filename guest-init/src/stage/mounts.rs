@@ -3,7 +3,7 @@
 use firstlight_protocol::boot_spec::Disk;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, stat};
 use nix::unistd::mkdir;
 
 use super::devices::{DeviceError, Devices};
@@ -129,7 +129,7 @@ fn perform_one(step: &Mount, devices: &Devices, device_timeout_ms: u32) -> Resul
 /// Makes the two directories of an upper layer. The root of an overlay has the owner and mode of its upper
 /// directory, so a new one takes those of the lower.
 fn upper_layer(lower: &str, upper: &str, work: &str) -> nix::Result<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
     let as_errno = |error: std::io::Error| crate::error::io_errno(&error);
     match mkdir(work, Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => {}
@@ -139,9 +139,9 @@ fn upper_layer(lower: &str, upper: &str, work: &str) -> nix::Result<()> {
         Err(Errno::EEXIST) => return Ok(()),
         other => other?,
     }
-    let like = std::fs::metadata(lower).map_err(as_errno)?;
-    std::os::unix::fs::chown(upper, Some(like.uid()), Some(like.gid())).map_err(as_errno)?;
-    std::fs::set_permissions(upper, std::fs::Permissions::from_mode(like.mode() & 0o7777)).map_err(as_errno)
+    let like = stat(lower)?;
+    std::os::unix::fs::chown(upper, Some(like.st_uid), Some(like.st_gid)).map_err(as_errno)?;
+    std::fs::set_permissions(upper, std::fs::Permissions::from_mode(like.st_mode & 0o7777)).map_err(as_errno)
 }
 
 /// A path as it stands in an overlay's options. Source: the kernel's overlayfs document.

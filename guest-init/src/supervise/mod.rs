@@ -37,7 +37,7 @@ use stop::{Answer, Stop};
 
 /// How long a boot goes before what is told of it, and a program that is being executed once more. What takes longer waits
 /// for something, and that is worth telling.
-const TELL_AFTER: Duration = Duration::from_millis(500);
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// How long processes that outlive the program have at most between SIGTERM and SIGKILL.
 const MAX_LEFTOVER_GRACE: Duration = Duration::from_secs(2);
