@@ -7,6 +7,7 @@
  *   checks      the fault handlers, the pipe an execve that fails is told through, a file asked for its size
  *   reports     the event file, the console, the stream to the host
  *   threads     their stacks and ends, futexes, and waiting for one another
+ *   leftovers   what the parent closes after a fork, and its turn of the scheduler's that it gives to the program
  *
  * The boot is compiled in:
  *   MODULES     kernel modules in load order, as string literals

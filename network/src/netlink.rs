@@ -71,6 +71,9 @@ impl Netlink {
             if let Some(answer) = read_answer(bytes.get(..count).unwrap_or_default(), self.sequence) {
                 return answer;
             }
+            if Instant::now() >= deadline {
+                return Err(Errno::ETIMEDOUT);
+            }
         }
     }
 

@@ -82,10 +82,14 @@ fn a_boot_without_an_agent_reaches_running_and_refuses_what_needs_one() {
     let Some(lab) = Lab::open() else { return };
     let vm = lab.start("bare", &["--skip-guest-agent", "--", "sh", "-c", "echo hello; sleep 1000"]);
     assert_eq!(vm.state(), "running");
+    assert_eq!(vm.follow_logs().line(), "hello", "the console is its output, from the first byte");
     assert!(!vm.events().iter().any(|event| event == "AGENT-READY"));
     let run = vm.exec(&["true"]);
     assert_eq!(run.code(), 125, "{}", run.stderr);
     assert!(run.stderr.contains("agent"), "{}", run.stderr);
     vm.stop();
     assert_eq!(vm.state(), "stopped");
+    // One that has written before anybody could have told of it.
+    let run = lab.host_ctl(&["run", "--rm", "--skip-guest-agent", "--", "echo", "hello"]);
+    assert_eq!(run.ok().text(), "hello\n");
 }

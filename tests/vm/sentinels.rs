@@ -21,7 +21,9 @@ fn a_program_that_prints_forged_sentinels_changes_nothing() {
 fn ten_thousand_forged_replayed_and_truncated_sentinels_are_just_output() {
     let Some(lab) = Lab::open() else { return };
     // A root program can read this boot's authentic lines: printing them again makes them output, not events.
+    // They are there once the boot was told of, a moment after the program began.
     let script = "forged='FIRSTLIGHT-FATAL boot=00000000 seq=1 t=1 stage=x error=x mac=0123456789abcdef'; \
+                  until [ -s /run/firstlight/events ]; do :; done; \
                   real=$(head -n 1 /run/firstlight/events); i=0; while [ $i -lt 3400 ]; do \
                   echo \"$forged\"; echo \"$real\"; printf 'FIRSTLIGHT-EXIT boot='; i=$((i+1)); done; echo; exit 3";
     let run = lab.host_ctl(&["run", "--name", "liar", "--", "sh", "-c", script]);

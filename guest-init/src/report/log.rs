@@ -185,6 +185,14 @@ impl Log {
         }
     }
 
+    /// Makes a line of the first event alone, if it is none yet.
+    pub(super) fn say_first(&mut self) {
+        if self.count == 0 && !self.unsaid.is_empty() {
+            let (t, event) = self.unsaid.remove(0);
+            self.say(t, event);
+        }
+    }
+
     pub(super) fn is_settled(&self) -> bool {
         self.settled
     }
@@ -336,6 +344,21 @@ mod tests {
         let (mut log, copy) = unsettled();
         log.settle();
         (log, copy)
+    }
+
+    #[test]
+    fn the_first_event_can_be_said_before_the_others() {
+        let (mut log, _copy) = unsettled();
+        log.say_first();
+        log.append_at(7, Event::InitStart);
+        log.append_at(8, Event::AgentReady);
+        log.say_first();
+        let first = log.rest_from(0).to_vec();
+        log.say_first();
+        assert_eq!(log.rest_from(0), first, "the second is not the first");
+        log.settle();
+        let all = log.rest_from(0);
+        assert!(all.starts_with(&first) && last_sequence(&first) == 1 && last_sequence(all) == 2);
     }
 
     #[test]

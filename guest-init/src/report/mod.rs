@@ -3,13 +3,13 @@
 //! ```text
 //!            ┌──► console thread ──► serial console, one write(2) a line
 //! emit ─► log┼──► stream thread  ──► host: vsock, or a port ──► stop and signal commands back
-//!            └──► /run/firstlight/events, at once (tmpfs)
+//!            └──► /run/firstlight/events (tmpfs)
 //! ```
 //!
 //! While a boot is young, its events wait to become signed lines: until the boot is over, or has taken so long that somebody
 //! will want to know (`TELL_AFTER` of the supervisor's). Each carries the time at which it happened.
 //!
-//! Emitting appends to the log and wakes the sinks; it never waits for one. Until the boot is over, its stages go before
+//! From then on, emitting appends to the log and wakes the sinks; it never waits for one. Until the boot is over, its stages go before
 //! the sinks, which then make do with the time that stages spend waiting for disks: a short boot is over before the console
 //! has a thread. A sink that connects late, or again, reads the log from its first byte.
 //! [`Reporter::flush`] is the only place that waits, and it has a deadline.
@@ -124,6 +124,31 @@ impl Reporter {
         sys::spawn(follow).map_err(CallError::of("start a thread"))?;
         log.console.open();
         Ok(())
+    }
+
+    /// Has the console say that init has begun, unless it has. To be called before a program starts whose output is the
+    /// console's: to the host, what the console says before are the kernel's words.
+    pub(crate) fn begin_console(&self) {
+        let Some(mut console) = self.0.console.get() else { return };
+        let mut log = lock(&self.0.log);
+        if log.console.is_due() {
+            log.say_first();
+            let line = log.line_at(log.console_taken).to_vec();
+            log.console_taken += line.len();
+            drop(log);
+            console::set_verbatim(console, true);
+            // A console that cannot be written is no reason to end a boot, nor is there anywhere to say so.
+            let _ = console.write_all(&line);
+            return;
+        }
+        // Its thread goes on without being told to; whoever waits for it must not have it wait for others.
+        drop(log);
+        self.0.stop_yielding();
+        let deadline = Deadline::after(FLUSH_TIMEOUT);
+        let mut log = lock(&self.0.log);
+        while !log.console_has_all() && !deadline.passed() {
+            log = self.0.wait_for_change(log, deadline);
+        }
     }
 
     /// Goes on with this boot's log where an earlier process left it. No sink follows it until it is told to.

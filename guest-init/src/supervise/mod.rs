@@ -21,7 +21,6 @@ use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::{Event, ExitStatus};
 use nix::unistd::Pid;
 
-use crate::console;
 use crate::driver::{Driver, Failure, Process, Turn};
 use crate::error::{CallError, Fault};
 use crate::report::Reporter;
@@ -35,8 +34,7 @@ use agent::{News, Stdio};
 use signals::{Request, Signals};
 use stop::{Answer, Stop};
 
-/// How long a boot goes before what is told of it, and a program that is being executed once more. What takes longer waits
-/// for something, and that is worth telling.
+/// How long a boot goes before what is told of it. What takes longer waits for something, and that is worth telling.
 const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// How long processes that outlive the program have at most between SIGTERM and SIGKILL.
@@ -260,14 +258,13 @@ impl Supervisor {
         // The ends go with this call: once the program and its children are gone, the pipes end.
         let output = self.output.take();
         if output.is_none() {
-            console::set_verbatim(&self.console, true);
+            self.reporter.begin_console();
         }
         let console = (self.console.as_fd(), self.console.as_fd());
         let (stdout, stderr) =
             output.as_ref().map_or(console, |ends| (ends.stdout.as_fd(), ends.stderr.as_fd()));
         let stdio = [self.null.as_fd(), stdout, stderr];
         self.program = Some(program::Keeper::start(program, cgroup, stdio, turn)?);
-        self.tell_due = Deadline::after(TELL_AFTER);
         Ok(())
     }
 

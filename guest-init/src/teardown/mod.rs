@@ -23,6 +23,8 @@ const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Ends everything and powers off.
 pub(crate) fn run(remains: &Remains, initramfs: &OwnedFd, reporter: &Reporter) -> ! {
+    // A boot that was stopped before it was told of is told of first: what follows may take long.
+    let _ = reporter.tell();
     stand_by(reporter.clone());
     processes::end_all(remains);
     file_systems::unmount_all(initramfs);

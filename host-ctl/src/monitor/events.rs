@@ -24,7 +24,7 @@ use crate::vm::record::Source;
 /// but none can prove to be init.
 const MAX_STREAMS: usize = 16;
 
-/// How long a stream may take to its first authentic sentinel. Init says one at once.
+/// How long a stream may take to its first authentic sentinel. Init says one within a second or two.
 const PROOF_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a port is left alone after its VMM has refused us or hung up. It may be the VMM that ends, which is heard elsewhere.
