@@ -17,7 +17,8 @@ pub const CONFIG_FD_ENV: &str = "FIRSTLIGHT_CONFIG_FD";
 /// What the agent writes to the ready descriptor; the wording follows `sd_notify(3)`.
 pub const READY_LINE: &[u8] = b"READY=1\n";
 
-/// Where init appends each sentinel of this boot as the agent's copy: tmpfs, mode 0600, one line each.
+/// Where init appends each sentinel of this boot as the agent's copy: tmpfs, mode 0600, one line each. Empty until the boot
+/// is over, or has taken a second.
 pub const EVENTS_PATH: &str = "/run/firstlight/events";
 
 /// The agent's settings for this boot.

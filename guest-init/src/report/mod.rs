@@ -9,10 +9,10 @@
 //! While a boot is young, its events wait to become signed lines: until the boot is over, or has taken so long that somebody
 //! will want to know (`TELL_AFTER` of the supervisor's). Each carries the time at which it happened.
 //!
-//! From then on, emitting appends to the log and wakes the sinks; it never waits for one. Until the boot is over, its stages go before
-//! the sinks, which then make do with the time that stages spend waiting for disks: a short boot is over before the console
-//! has a thread. A sink that connects late, or again, reads the log from its first byte.
-//! [`Reporter::flush`] is the only place that waits, and it has a deadline.
+//! From then on, emitting appends to the log and wakes the sinks; it never waits for one. Until the boot is over, its stages
+//! go before the sinks, which then make do with the time that stages spend waiting for disks: a short boot is over before the
+//! console has a thread. A sink that connects late, or again, reads the log from its first byte. Who waits for sinks, before
+//! a program has the console, PID 1 or the machine ends, does so with a deadline.
 
 mod commands;
 mod connection;
@@ -141,14 +141,10 @@ impl Reporter {
             let _ = console.write_all(&line);
             return;
         }
-        // Its thread goes on without being told to; whoever waits for it must not have it wait for others.
+        // It has a thread, which is waited for, and so should not yield any more.
         drop(log);
         self.0.stop_yielding();
-        let deadline = Deadline::after(FLUSH_TIMEOUT);
-        let mut log = lock(&self.0.log);
-        while !log.console_has_all() && !deadline.passed() {
-            log = self.0.wait_for_change(log, deadline);
-        }
+        drop(self.0.wait_for_console());
     }
 
     /// Goes on with this boot's log where an earlier process left it. No sink follows it until it is told to.
@@ -207,13 +203,8 @@ impl Reporter {
         self.0.stop_yielding();
         // Without the thread the console lacks the stages; the stream has them.
         let _ = self.tell();
-        let deadline = Deadline::after(FLUSH_TIMEOUT);
-        let mut log = lock(&self.0.log);
         // The console's thread ends with this program. What the stream has not sent, its successor sends.
-        while !log.console_has_all() && !deadline.passed() {
-            log = self.0.wait_for_change(log, deadline);
-        }
-        log.hand_over(event, console, become_program)
+        self.0.wait_for_console().hand_over(event, console, become_program)
     }
 
     /// Says that `event` happens now.
@@ -295,6 +286,16 @@ impl Reporter {
 }
 
 impl Shared {
+    /// Waits until the console has taken all there is, but no longer than [`FLUSH_TIMEOUT`].
+    fn wait_for_console(&self) -> MutexGuard<'_, Log> {
+        let deadline = Deadline::after(FLUSH_TIMEOUT);
+        let mut log = lock(&self.log);
+        while !log.console_has_all() && !deadline.passed() {
+            log = self.wait_for_change(log, deadline);
+        }
+        log
+    }
+
     fn wait_for_change<'a>(&'a self, log: MutexGuard<'a, Log>, deadline: Deadline) -> MutexGuard<'a, Log> {
         match self.changed.wait_timeout(log, deadline.remaining()) {
             Ok((log, _)) => log,
