@@ -99,31 +99,16 @@ impl Reporter {
         Ok(Reporter(shared))
     }
 
-    /// Has the sinks take what has happened so far and what will, the console among them, unless they do.
+    /// Has the sinks take what has happened so far and what will, unless they do.
     ///
     /// # Errors
-    /// [`CallError`] of a thread that cannot be started; then the console is still to be done.
+    /// [`CallError`] of a thread that cannot be started; its sink is still to be started then.
     pub(crate) fn tell(&self) -> Result<(), CallError> {
         let mut log = lock(&self.0.log);
-        if !log.is_settled() {
-            log.settle();
-            self.0.wake();
-        }
-        if !log.console.is_due() {
-            return Ok(());
-        }
-        // Here and not in the thread: what others do with the terminal afterwards stays.
-        if let Some(console) = self.0.console.get() {
-            console::set_verbatim(console, true);
-        }
-        let shared = Arc::clone(&self.0);
-        let follow = move || {
-            shared.yield_to_boot();
-            serial::follow(&shared);
-        };
-        sys::spawn(follow).map_err(CallError::of("start a thread"))?;
-        log.console.open();
-        Ok(())
+        self.0.settle(&mut log);
+        let stream = self.0.start_stream(&mut log);
+        self.0.start_console(&mut log)?;
+        stream
     }
 
     /// Has the console say that init has begun, unless it has. To be called before a program starts whose output is the
@@ -201,9 +186,12 @@ impl Reporter {
         become_program: impl FnOnce() -> Errno,
     ) -> Errno {
         self.0.stop_yielding();
+        let mut log = lock(&self.0.log);
+        self.0.settle(&mut log);
         // Without the thread the console lacks the stages; the stream has them.
-        let _ = self.tell();
-        // The console's thread ends with this program. What the stream has not sent, its successor sends.
+        let _ = self.0.start_console(&mut log);
+        drop(log);
+        // The console's thread ends with this program. The stream, if it has not begun, is its successor's.
         self.0.wait_for_console().hand_over(event, console, become_program)
     }
 
@@ -233,17 +221,16 @@ impl Reporter {
         self.0.commands.take()
     }
 
-    /// Opens the event stream: to be called once, when there is a driver for it.
+    /// Has the event stream follow too: to be called once, when there is a driver for it. The host is dialled when there is
+    /// something to tell, so a short boot is over before.
     ///
     /// # Errors
-    /// Those of starting a thread. The boot goes on without the stream; the serial console has every sentinel.
-    pub(crate) fn open_stream(&self) -> nix::Result<()> {
-        lock(&self.0.log).stream.open();
-        let shared = Arc::clone(&self.0);
-        sys::spawn(move || {
-            shared.yield_to_boot();
-            stream::follow(&shared);
-        })
+    /// [`CallError`] of a thread that cannot be started. The boot goes on without the stream; the serial console has every
+    /// sentinel.
+    pub(crate) fn open_stream(&self) -> Result<(), CallError> {
+        let mut log = lock(&self.0.log);
+        log.stream.await_start();
+        if log.is_settled() { self.0.start_stream(&mut log) } else { Ok(()) }
     }
 
     /// Waits until every sink has taken all there is and has ended, but no longer than [`FLUSH_TIMEOUT`].
@@ -255,11 +242,17 @@ impl Reporter {
         log.closing = true;
         drop(log);
         self.0.wake();
-        if self.tell().is_err() {
-            // There is nobody else left to do it.
-            serial::follow(&self.0);
-        }
+        let _ = self.tell();
         let mut log = lock(&self.0.log);
+        if log.console.is_due() {
+            drop(log);
+            // There is no thread to be had, and nobody else left to do it.
+            serial::follow(&self.0);
+            log = lock(&self.0.log);
+        }
+        if log.stream.is_due() {
+            log.stream.end();
+        }
         while !log.sinks_are_done() && !deadline.passed() {
             log = self.0.wait_for_change(log, deadline);
         }
@@ -286,6 +279,43 @@ impl Reporter {
 }
 
 impl Shared {
+    /// Makes lines of what has happened.
+    fn settle(&self, log: &mut Log) {
+        if !log.is_settled() {
+            log.settle();
+            self.wake();
+        }
+    }
+
+    fn start_console(self: &Arc<Self>, log: &mut Log) -> Result<(), CallError> {
+        if log.console.is_due() {
+            // Here and not in the thread: what others do with the terminal afterwards stays.
+            if let Some(console) = self.console.get() {
+                console::set_verbatim(console, true);
+            }
+            self.start_sink(serial::follow)?;
+            log.console.open();
+        }
+        Ok(())
+    }
+
+    fn start_stream(self: &Arc<Self>, log: &mut Log) -> Result<(), CallError> {
+        if log.stream.is_due() {
+            self.start_sink(stream::follow)?;
+            log.stream.open();
+        }
+        Ok(())
+    }
+
+    fn start_sink(self: &Arc<Self>, follow: fn(&Shared)) -> Result<(), CallError> {
+        let shared = Arc::clone(self);
+        let sink = move || {
+            shared.yield_to_boot();
+            follow(&shared);
+        };
+        sys::spawn(sink).map_err(CallError::of("start a thread"))
+    }
+
     /// Waits until the console has taken all there is, but no longer than [`FLUSH_TIMEOUT`].
     fn wait_for_console(&self) -> MutexGuard<'_, Log> {
         let deadline = Deadline::after(FLUSH_TIMEOUT);
@@ -311,12 +341,12 @@ impl Shared {
 
     /// Lets the boot go before the calling thread, a sink's, for as long as there is a boot.
     fn yield_to_boot(&self) {
-        if let Some(threads) = lock(&self.yielding).as_mut() {
-            let thread = sys::thread_id();
-            threads.push(thread);
-            // A sink that does not yield is no worse than that.
-            let _ = sys::set_nice(thread, LEAST_FAVOURED);
-        }
+        let thread = sys::thread_id();
+        let mut yielding = lock(&self.yielding);
+        let nice = if yielding.is_some() { LEAST_FAVOURED } else { 0 };
+        yielding.iter_mut().for_each(|threads| threads.push(thread));
+        // A sink that does not yield is no worse than that.
+        let _ = sys::set_nice(thread, nice);
     }
 
     fn stop_yielding(&self) {

@@ -5,7 +5,6 @@
 //! was followed by another, each asks for everything again.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use firstlight_protocol::boot_spec::Transport;
@@ -29,7 +28,7 @@ use crate::wait::{Backoff, Deadline, is_ready, lock, poll, readable};
 /// How long one attempt to connect may take. The host answers in milliseconds or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
 
-/// How long the last attempt, at the end of the boot, may take: nobody has listened so far.
+/// How long the last attempt, at the end of the boot, may take when it is not the first: nobody has listened so far.
 const LAST_CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The longest pause between two attempts, so that a restarted host hears of the guest within it.
@@ -56,11 +55,14 @@ enum End {
 
 /// Follows the log until it is closed, connecting as often as it takes. After the log was closed there is one more
 /// attempt, for the boot that ends before the host listens.
-pub(super) fn follow(shared: &Arc<Shared>) {
+pub(super) fn follow(shared: &Shared) {
     let mut backoff = Backoff::new(MAX_PAUSE);
     let mut plugs = None;
+    let mut tried = false;
     loop {
-        match dial(shared) {
+        let connection = dial(shared, tried);
+        tried = true;
+        match connection {
             Ok(connection) => {
                 plugs = None;
                 backoff.reset();
@@ -108,9 +110,9 @@ fn pause(shared: &Shared, plugs: Option<&Uevents>, duration: Duration) {
     }
 }
 
-fn dial(shared: &Shared) -> nix::Result<Connection> {
+fn dial(shared: &Shared, tried: bool) -> nix::Result<Connection> {
     match shared.transport {
-        Transport::Vsock => dial_vsock(shared),
+        Transport::Vsock => dial_vsock(shared, tried),
         Transport::Serial => open_port(),
     }
 }
@@ -124,7 +126,7 @@ fn open_port() -> nix::Result<Connection> {
     Connection::over_port(open(format!("/dev/{name}").as_str(), flags, Mode::empty())?)
 }
 
-fn dial_vsock(shared: &Shared) -> nix::Result<Connection> {
+fn dial_vsock(shared: &Shared, tried: bool) -> nix::Result<Connection> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let connection = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
     match connect(connection.as_raw_fd(), &VsockAddr::new(port::HOST_CID, port::EVENTS)) {
@@ -135,7 +137,7 @@ fn dial_vsock(shared: &Shared) -> nix::Result<Connection> {
     let mut deadline = Deadline::after(CONNECT_TIMEOUT);
     loop {
         shared.stream_wake.lower();
-        if lock(&shared.log).closing {
+        if tried && lock(&shared.log).closing {
             deadline = deadline.min(Deadline::after(LAST_CONNECT_TIMEOUT));
         }
         let mut fds = [PollFd::new(connection.as_fd(), PollFlags::POLLOUT), readable(shared.as_fd())];

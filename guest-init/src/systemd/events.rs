@@ -58,7 +58,7 @@ pub(super) fn carry() -> Result<(), Fault> {
     // Read after the watch was set, so that no line falls between the two.
     let reporter = Reporter::resume(&spec, Arc::clone(&wake))?;
     if spec.boot.event_stream {
-        reporter.open_stream().map_err(CallError::of("start a thread"))?;
+        reporter.open_stream()?;
     }
     let log = File::open(EVENTS_PATH).map_err(CallError::io("open", EVENTS_PATH))?;
     let taken = reporter.len();
