@@ -95,7 +95,8 @@ impl ModuleManifest {
             if !is_module_name(name) || !dependencies.iter().all(|name| is_module_name(name)) {
                 return Err(error("not a module name"));
             }
-            manifest.insert(name, dependencies);
+            // As they were inserted once, so each is there once.
+            manifest.modules.push((name.to_owned(), dependencies));
         }
         Ok(manifest)
     }

@@ -282,7 +282,7 @@ impl Shared {
         Some(stage)
     }
 
-    /// The event stream is opened as soon as it can be, so that the host hears of the rest of the boot.
+    /// From the stage on that loads its driver, the event stream is among those who are told.
     fn opens_stream(&self, stage: &Stage) {
         let vsock = matches!(stage.work, Work::Modules { vsock: true, .. });
         if vsock && self.context.spec.boot.event_stream {

@@ -1,6 +1,6 @@
 //! Which stage may start: the plan's needs, and what is done so far. Pure.
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Stage};
 
 /// Who does a stage's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 struct Slot {
     lane: Lane,
+    loads_modules: bool,
     needs: Vec<usize>,
     progress: Progress,
 }
@@ -36,9 +37,13 @@ enum Progress {
 impl Schedule {
     /// Nothing is done yet.
     pub(crate) fn new(plan: &Plan, lane: impl Fn(usize) -> Lane, serial: bool) -> Schedule {
-        let slot = |(index, needs)| Slot { lane: lane(index), needs, progress: Progress::Waiting };
-        let needs = plan.stages.iter().map(|stage| stage.needs.clone());
-        Schedule { stages: needs.enumerate().map(slot).collect(), serial }
+        let slot = |(index, stage): (usize, &Stage)| Slot {
+            lane: lane(index),
+            loads_modules: stage.work.loads_modules(),
+            needs: stage.needs.clone(),
+            progress: Progress::Waiting,
+        };
+        Schedule { stages: plan.stages.iter().enumerate().map(slot).collect(), serial }
     }
 
     /// Starts the first stage that may start, if it is for this lane.
@@ -69,8 +74,12 @@ impl Schedule {
         if self.serial && self.stages.iter().any(|slot| slot.progress == Progress::Running) {
             return None;
         }
+        let loading = |slot: &Slot| slot.loads_modules && slot.progress == Progress::Running;
+        let is_loading = self.stages.iter().any(loading);
         let may_start = |slot: &Slot| {
             slot.progress == Progress::Waiting
+                // The kernel takes in one module after another; a thread that waits for its turn is of no use.
+                && !(slot.loads_modules && is_loading)
                 && slot
                     .needs
                     .iter()
@@ -81,21 +90,29 @@ impl Schedule {
             let (index, slot) = self.stages.iter().enumerate().find(|(_, slot)| may_start(slot))?;
             return (slot.lane == lane).then_some(index);
         }
-        self.stages.iter().position(|slot| slot.lane == lane && may_start(slot))
+        // Loading keeps a processor. What else there is will soon wait for a disk, and goes first.
+        let first = |loads_modules: bool| {
+            let fits = |slot: &Slot| slot.lane == lane && slot.loads_modules == loads_modules;
+            self.stages.iter().position(|slot| fits(slot) && may_start(slot))
+        };
+        first(false).or_else(|| first(true))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Stage, Work};
+    use crate::plan::Work;
     use proptest::prelude::*;
 
-    /// A plan of stages that need earlier ones, by a bit mask each.
+    /// A plan of stages that need earlier ones, by a bit mask each, in which every fourth loads modules.
     fn plan(masks: &[u32]) -> Plan {
+        let work = |index: usize| {
+            if index % 4 == 3 { Work::LateModules(Vec::new()) } else { Work::Network }
+        };
         let stages = masks.iter().enumerate().map(|(index, mask)| Stage {
             name: index.to_string(),
-            work: Work::Network,
+            work: work(index),
             needs: (0..index).filter(|need| mask & (1 << need) != 0).collect(),
         });
         Plan { stages: stages.collect() }
@@ -122,6 +139,7 @@ mod tests {
                 }
                 prop_assert!(!running.is_empty(), "nothing runs and nothing may start");
                 prop_assert!(!serial || running.len() == 1);
+                prop_assert!(running.iter().filter(|index| **index % 4 == 3).count() <= 1, "two load modules");
                 let index = running.swap_remove(order.next().unwrap().index(running.len()));
                 schedule.complete(index);
                 done.push(index);
@@ -139,6 +157,16 @@ mod tests {
             [Some(0), Some(1)]
         );
         assert_eq!(schedule.start_next(Lane::Worker), None);
+    }
+
+    #[test]
+    fn modules_are_loaded_one_stage_at_a_time_and_after_what_may_start_besides() {
+        // 3 and 7 load modules; 8 needs the first of them.
+        let mut schedule = Schedule::new(&plan(&[0, 0, 0, 0, 0, 0, 0, 0, 0b1000]), |_| Lane::Worker, false);
+        let mut started = || std::iter::from_fn(|| schedule.start_next(Lane::Worker)).collect::<Vec<_>>();
+        assert_eq!(started(), [0, 1, 2, 4, 5, 6, 3]);
+        schedule.complete(3);
+        assert_eq!([(); 2].map(|()| schedule.start_next(Lane::Worker)), [Some(8), Some(7)]);
     }
 
     #[test]

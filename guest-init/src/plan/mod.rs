@@ -96,6 +96,21 @@ pub(crate) enum Work {
 }
 
 impl Work {
+    /// Whether the work is the kernel's taking in of modules.
+    pub(crate) fn loads_modules(&self) -> bool {
+        match self {
+            Work::Modules { .. } | Work::LateModules(_) => true,
+            Work::Root(_)
+            | Work::Volume { .. }
+            | Work::Network
+            | Work::Identity
+            | Work::Agent
+            | Work::Units
+            | Work::Program
+            | Work::Headers => false,
+        }
+    }
+
     /// Whether the work may have to wait for a device or a disk, or keeps a processor for long.
     pub(crate) fn takes_time(&self, spec: &BootSpec) -> bool {
         let root_on_disk = match (&spec.root.source, &spec.root.upper) {

@@ -4,8 +4,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use firstlight_protocol::module_manifest::{ManifestError, ModuleManifest, PATH, module_path};
 use nix::errno::Errno;
@@ -14,10 +13,7 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::sys::stat::Mode;
 
 use crate::error::{CallError, Cause};
-use crate::wait::{Deadline, lock};
-
-/// How long a stage waits for a module that another one is loading.
-const SHARED_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::wait::lock;
 
 /// Bytes that most manifests fit in, and are read at once.
 const USUAL_BYTES: usize = 4 << 10;
@@ -29,18 +25,13 @@ pub(crate) enum ModuleError {
     Call(#[from] CallError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    #[error("another stage could not load this module")]
-    LoadedInVain { path: String },
-    #[error("waited {}s for another stage to load this module", SHARED_LOAD_TIMEOUT.as_secs())]
-    Timeout { path: String },
 }
 
 impl Cause for ModuleError {
     fn errno(&self) -> Option<Errno> {
         match self {
             ModuleError::Call(error) => error.errno(),
-            ModuleError::Timeout { .. } => Some(Errno::ETIMEDOUT),
-            ModuleError::Manifest(_) | ModuleError::LoadedInVain { .. } => None,
+            ModuleError::Manifest(_) => None,
         }
     }
 
@@ -48,7 +39,6 @@ impl Cause for ModuleError {
         match self {
             ModuleError::Call(error) => error.path(),
             ModuleError::Manifest(_) => Some(PATH),
-            ModuleError::LoadedInVain { path } | ModuleError::Timeout { path } => Some(path),
         }
     }
 }
@@ -67,29 +57,20 @@ pub(crate) fn manifest() -> Result<ModuleManifest, ModuleError> {
     }
 }
 
-/// Loads modules for several stages at once, each module once. A stage that needs a module another one is
-/// loading waits for it: the kernel would answer EEXIST before the module works.
+/// Loads modules, each once.
 #[derive(Debug)]
 pub(crate) struct Loader {
     initramfs: Arc<OwnedFd>,
-    modules: Mutex<Vec<(String, Progress)>>,
-    changed: Condvar,
-    /// Held while the kernel takes a module in. Two at once on two processors have each change its page tables and code
-    /// under the other's feet, and interrupt it each time; one after the other they are done sooner.
-    turn: Mutex<()>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Loading,
-    Loaded,
-    Failed,
+    /// Those that are loaded. Held while the kernel takes one in: asked for it twice, it would answer EEXIST before the module
+    /// works. And two at once on two processors have each change its page tables and code under the other's feet, and
+    /// interrupt it each time; one after the other they are done sooner.
+    loaded: Mutex<Vec<String>>,
 }
 
 impl Loader {
     /// Loads from this initramfs.
     pub(crate) fn new(initramfs: Arc<OwnedFd>) -> Loader {
-        Loader { initramfs, modules: Mutex::default(), changed: Condvar::new(), turn: Mutex::default() }
+        Loader { initramfs, loaded: Mutex::default() }
     }
 
     /// Loads the modules in this order, leaving out those that are loaded already.
@@ -97,53 +78,23 @@ impl Loader {
     /// # Errors
     /// The first [`ModuleError`].
     pub(crate) fn load(&self, names: &[impl AsRef<str>]) -> Result<(), ModuleError> {
-        names.iter().try_for_each(|name| self.load_one(name.as_ref(), |path| insert(&self.initramfs, path)))
+        self.load_with(names, |path| insert(&self.initramfs, path))
     }
 
-    fn load_one(
+    fn load_with(
         &self,
-        name: &str,
-        insert: impl FnOnce(&str) -> Result<(), CallError>,
+        names: &[impl AsRef<str>],
+        insert: impl Fn(&str) -> Result<(), CallError>,
     ) -> Result<(), ModuleError> {
-        let path = module_path(name);
-        if !self.claim(name, &path)? {
-            return Ok(());
-        }
-        let result = {
-            let _turn = lock(&self.turn);
-            insert(&path)
-        };
-        let progress = if result.is_ok() { Progress::Loaded } else { Progress::Failed };
-        for (known, of_known) in lock(&self.modules).iter_mut() {
-            if known == name {
-                *of_known = progress;
+        let mut loaded = lock(&self.loaded);
+        for name in names {
+            let name = name.as_ref();
+            if !loaded.iter().any(|known| known == name) {
+                insert(&module_path(name))?;
+                loaded.push(name.to_owned());
             }
         }
-        self.changed.notify_all();
-        Ok(result?)
-    }
-
-    /// `true` when the caller has to load the module, `false` when it is loaded.
-    fn claim(&self, name: &str, path: &str) -> Result<bool, ModuleError> {
-        let deadline = Deadline::after(SHARED_LOAD_TIMEOUT);
-        let mut modules = lock(&self.modules);
-        loop {
-            match modules.iter().find(|(known, _)| known == name).map(|(_, progress)| progress) {
-                None => {
-                    modules.push((name.to_owned(), Progress::Loading));
-                    return Ok(true);
-                }
-                Some(Progress::Loaded) => return Ok(false),
-                Some(Progress::Failed) => return Err(ModuleError::LoadedInVain { path: path.to_owned() }),
-                Some(Progress::Loading) if deadline.passed() => {
-                    return Err(ModuleError::Timeout { path: path.to_owned() });
-                }
-                Some(Progress::Loading) => {
-                    let waited = self.changed.wait_timeout(modules, deadline.remaining());
-                    modules = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-            }
-        }
+        Ok(())
     }
 }
 
@@ -162,45 +113,26 @@ fn insert(initramfs: &OwnedFd, path: &str) -> Result<(), CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::sync::mpsc;
+    use std::cell::RefCell;
 
     fn loader() -> Loader {
         Loader::new(Arc::new(std::fs::File::open("/").unwrap().into()))
     }
 
     #[test]
-    fn a_module_that_two_stages_need_is_loaded_once_and_both_wait_for_it() {
+    fn a_module_that_two_stages_need_is_loaded_once_and_one_that_failed_is_tried_again() {
         let loader = loader();
-        let loads = AtomicU32::new(0);
-        let (started, has_started) = mpsc::channel();
-        let (go_on, may_go_on) = mpsc::channel();
-        std::thread::scope(|scope| {
-            let (loader, loads) = (&loader, &loads);
-            let first = scope.spawn(move || {
-                loader.load_one("virtio", |_| {
-                    started.send(()).unwrap();
-                    may_go_on.recv().unwrap();
-                    loads.fetch_add(1, Ordering::SeqCst);
-                    Ok(())
-                })
-            });
-            has_started.recv().unwrap();
-            let second = scope.spawn(move || {
-                loader.load_one("virtio", |_| panic!("loaded twice")).map(|()| loads.load(Ordering::SeqCst))
-            });
-            go_on.send(()).unwrap();
-            first.join().unwrap().unwrap();
-            assert_eq!(second.join().unwrap().unwrap(), 1, "the second did not wait for the first");
-        });
-    }
-
-    #[test]
-    fn a_module_that_failed_fails_whoever_needs_it() {
-        let loader = loader();
-        loader.load_one("virtio", |path| Err(CallError::on("load", path)(Errno::ENOEXEC))).unwrap_err();
-        let error = loader.load_one("virtio", |_| Ok(())).unwrap_err();
-        assert_eq!(error.path(), Some("/firstlight/modules/virtio.ko"));
+        let asked = RefCell::new(Vec::new());
+        let insert = |path: &str| {
+            asked.borrow_mut().push(path.to_owned());
+            let fails = path.contains("net") && asked.borrow().len() == 2;
+            if fails { Err(CallError::on("load", path)(Errno::ENOEXEC)) } else { Ok(()) }
+        };
+        let error = loader.load_with(&["virtio", "virtio_net", "vsock"], insert).unwrap_err();
+        assert_eq!(error.path(), Some("/firstlight/modules/virtio_net.ko"));
+        loader.load_with(&["virtio", "virtio_net"], insert).unwrap();
+        let path = |name| module_path(name);
+        assert_eq!(*asked.borrow(), [path("virtio"), path("virtio_net"), path("virtio_net")]);
     }
 
     #[test]
