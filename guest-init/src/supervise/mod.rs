@@ -350,10 +350,14 @@ impl Supervisor {
         let Some(program) = &mut self.program else { return Ok(()) };
         match program.learn_outcome(&self.context.spec.program) {
             None => Ok(()),
-            Some(Err((turn, fault))) => Err(self.driver.fail_turn(turn, fault)),
+            Some(Err((turn, fault))) => {
+                program::Keeper::stop_yielding();
+                Err(self.driver.fail_turn(turn, fault))
+            }
             Some(Ok((pid, turn))) => {
                 let pid = u32::try_from(pid.as_raw()).unwrap_or(0);
                 self.reporter.emit(Event::ProgramStart { mode: Mode::Exec, pid });
+                program::Keeper::stop_yielding();
                 self.driver.complete_turn(turn);
                 // Where headers follow, their driver may still be in there.
                 if self.context.spec.headers.is_none() {

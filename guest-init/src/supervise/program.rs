@@ -12,11 +12,16 @@ use crate::driver::Turn;
 use crate::error::Fault;
 use crate::stage::cgroup::Cgroup;
 use crate::stage::program::{explain, start};
-use crate::sys::{Child, kill, yield_when_woken};
+use crate::sys::{Child, kill, set_nice, thread_id};
 use crate::wait::Deadline;
 
 /// How long `execve` may take: it reads the first page of a file.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The supervisor's niceness from the program's fork until it has told that the program began. Woken by the `execve`, it waits
+/// for the program, and when it has the processor because the program waits for its first page, it gives it back with that;
+/// of a processor that the program does not let go of it still has a tenth. Source: `sched(7)`.
+const BEHIND_PROGRAM: i32 = 10;
 
 /// The program.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ impl Keeper {
         turn: Turn,
     ) -> Result<Keeper, Fault> {
         let child = start(program, &cgroup, stdio)?;
+        // Where it cannot be changed, the program begins some microseconds later.
+        let _ = set_nice(thread_id(), BEHIND_PROGRAM);
         let pid = child.pid;
         let state = State::Starting { child, turn, deadline: Deadline::after(EXEC_TIMEOUT) };
         Ok(Keeper { cgroup, pid, state, ended: None })
@@ -64,8 +71,6 @@ impl Keeper {
     /// # Errors
     /// Why the program could not be executed, and the stage that failed.
     pub(super) fn learn_outcome(&mut self, program: &Program) -> Option<Result<(Pid, Turn), (Turn, Fault)>> {
-        // It has begun. What init starts from here on is to go with the others.
-        let _ = yield_when_woken(false);
         match std::mem::replace(&mut self.state, State::Running) {
             State::Starting { child, turn, .. } => Some(match child.outcome() {
                 Ok(pid) => Ok((pid, turn)),
@@ -73,6 +78,11 @@ impl Keeper {
             }),
             State::Running => None,
         }
+    }
+
+    /// Ends the time in which the supervisor goes behind the program. What is started afterwards is to go with the others.
+    pub(super) fn stop_yielding() {
+        let _ = set_nice(thread_id(), 0);
     }
 
     /// The failure of a start that takes too long.

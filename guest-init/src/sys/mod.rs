@@ -61,19 +61,6 @@ pub(crate) fn set_nice(thread: Pid, nice: i32) -> nix::Result<()> {
     Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, nice) }).map(drop)
 }
 
-/// Whether the calling thread, when it is woken, waits for whoever has the processor to be done with its turn: the policy
-/// `SCHED_BATCH`, which takes nothing else from it. Children and threads inherit it. Source: `sched(7)`.
-///
-/// # Errors
-/// Those of `sched_setscheduler(2)`; both policies are allowed to every process.
-pub(crate) fn yield_when_woken(yields: bool) -> nix::Result<()> {
-    let policy = if yields { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
-    // SAFETY: an all-zero sched_param is valid, and its priority the only one these policies have.
-    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live sched_param, which the call only reads.
-    Errno::result(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
-}
-
 /// Reaps one child that has ended: its pid and how it ended. `None` when no child has.
 pub(crate) fn reap() -> Option<(Pid, ExitStatus)> {
     let mut status = 0;

@@ -3,14 +3,20 @@
 
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::errno::Errno;
 
 use super::FaultStack;
 
-/// Stack of a thread in bytes, besides the page below it that nobody may touch. None recurses; mounting and rendering fit
-/// well within.
+/// Stack of a thread in bytes. None recurses far; mounting and rendering fit well within.
 const STACK: usize = 128 << 10;
+
+/// Bytes between two stacks that are nobody's, so that a stack that runs out is a fault.
+const BETWEEN_STACKS: usize = 128 << 10;
+
+/// Where the first stack is to be: above this program and what its heap grows to, below what the kernel chooses by itself.
+const FIRST_STACK: usize = 0x1000_0000;
 
 /// What a thread does.
 type Body = Box<dyn FnOnce() + Send>;
@@ -35,16 +41,29 @@ fn create(argument: *mut Body) -> nix::Result<()> {
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let attributes = attributes.as_mut_ptr();
     let mut thread: libc::pthread_t = 0;
+    let stack = map_stack()?;
     // SAFETY: the attributes are initialized before they are used, and live until the thread is made, which is when they are
     // read. `run` takes the argument that it is given here, a box that came from `Box::into_raw`, and takes it once.
     unsafe {
         checked(libc::pthread_attr_init(attributes))?;
-        checked(libc::pthread_attr_setstacksize(attributes, STACK))?;
+        checked(libc::pthread_attr_setstack(attributes, stack, STACK))?;
         checked(libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED))?;
         let created = libc::pthread_create(&raw mut thread, attributes, run, argument.cast());
         libc::pthread_attr_destroy(attributes);
         checked(created)
     }
+}
+
+/// Maps a stack. The C library would map one with the page below it, take that page's access away again, and keep them next to
+/// each other; here what is below was never mapped. It stays mapped when its thread has ended: this program starts a dozen.
+fn map_stack() -> nix::Result<*mut libc::c_void> {
+    static NEXT: AtomicUsize = AtomicUsize::new(FIRST_STACK);
+    let place = NEXT.fetch_add(STACK + BETWEEN_STACKS, Ordering::Relaxed);
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+    // SAFETY: the place is a wish, so nothing that is mapped is replaced, and the memory is nobody else's.
+    let stack = unsafe { libc::mmap(ptr::without_provenance_mut(place), STACK, access, kind, -1, 0) };
+    if stack == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(stack) }
 }
 
 /// These calls give the errno itself.

@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 use super::cgroup::{Cgroup, Cgroups};
 use super::in_root::{open_in_root, root_of_process};
 use crate::error::{CallError, Cause};
-use crate::sys::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec, yield_when_woken};
+use crate::sys::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec};
 pub(crate) use search::{DEFAULT_PATH, c_strings, find};
 use users::UserError;
 
@@ -88,11 +88,7 @@ pub(crate) fn start(
         drop_capabilities: dropped(program)?,
         no_new_privileges: program.no_new_privileges,
     };
-    let child = fork_exec(&launch).map_err(CallError::of("fork"))?;
-    // The program goes before init: with one processor init would otherwise tell that it has begun before it has. A policy
-    // that cannot be changed costs it some microseconds.
-    let _ = yield_when_woken(true);
-    Ok(child)
+    Ok(fork_exec(&launch).map_err(CallError::of("fork"))?)
 }
 
 /// Makes the program's cgroup, with its memory limit.
