@@ -12,16 +12,17 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 say "building the guest's programs"
 flags="-C target-feature=+crt-static -C relocation-model=static"
 flags+=" -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,tools/guest.ld -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-O2"
-build() { RUSTFLAGS="${RUSTFLAGS:-} $flags $2" cargo build --locked --profile guest --target "$triple" -p "$1"; }
+build() { RUSTFLAGS="${RUSTFLAGS:-} $flags $3" cargo build --locked --profile "$2" --target "$triple" -p "firstlight-$1"; }
 # Init hashes a few lines, where a loop written out is code that runs once; the agent hashes files.
-build firstlight-guest-init '--cfg sha2_backend_soft="compact"'
-build firstlight-guest-agent ""
+build guest-init guest-init '--cfg sha2_backend_soft="compact"'
+build guest-agent guest ""
 say "building the host's programs"
 cargo build --locked --release -p firstlight-host-ctl -p firstlight-initramfs
 
-for program in guest-init guest-agent; do
+for built in guest-init/guest-init guest/guest-agent; do
+    program=${built#*/}
     # Renamed into place: a VM that is just starting reads the old program or the new one.
-    cp "$target/$triple/guest/$program" "$target/release/.$program.new"
+    cp "$target/$triple/$built" "$target/release/.$program.new"
     mv -T "$target/release/.$program.new" "$target/release/$program"
 done
 say "built ${target#"$PWD"/}/release/host-ctl"

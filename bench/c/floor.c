@@ -321,7 +321,7 @@ static void agent(int executable, int directory, int signals, const int stdio[3]
     }
     close(ready[1]);
     struct pollfd events[] = {{signals, POLLIN, 0}, {ready[0], POLLIN, 0}};
-    poll(events, 2, 10000);
+    ppoll(events, 2, &(struct timespec){10, 0}, NULL);
     read(ready[0], line, sizeof line);
     close(ready[0]);
 }

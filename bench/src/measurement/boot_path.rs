@@ -21,7 +21,7 @@ const COUNTED: usize = 3;
 
 /// Boots of each kind for each repetition: half a second each, and on a machine that others use too one takes up to twice as
 /// long as the next, which the median of a few does not even out.
-const BOOTS: usize = 4;
+const BOOTS: usize = 6;
 
 /// The boot path on one processor, with one volume.
 const ONE: Scene = Scene { cpus: 1, volumes: 1, stages: StageOrder::Graph };
