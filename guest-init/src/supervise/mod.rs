@@ -151,6 +151,8 @@ impl Supervisor {
             }
         };
         self.driver.halt();
+        // It may still be behind a program that never began, and a shell would be too.
+        program::Keeper::stop_yielding();
         ending
     }
 
@@ -350,10 +352,7 @@ impl Supervisor {
         let Some(program) = &mut self.program else { return Ok(()) };
         match program.learn_outcome(&self.context.spec.program) {
             None => Ok(()),
-            Some(Err((turn, fault))) => {
-                program::Keeper::stop_yielding();
-                Err(self.driver.fail_turn(turn, fault))
-            }
+            Some(Err((turn, fault))) => Err(self.driver.fail_turn(turn, fault)),
             Some(Ok((pid, turn))) => {
                 let pid = u32::try_from(pid.as_raw()).unwrap_or(0);
                 self.reporter.emit(Event::ProgramStart { mode: Mode::Exec, pid });

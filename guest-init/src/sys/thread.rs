@@ -43,15 +43,21 @@ fn create(argument: *mut Body) -> nix::Result<()> {
     let mut thread: libc::pthread_t = 0;
     let stack = map_stack()?;
     // SAFETY: the attributes are initialized before they are used, and live until the thread is made, which is when they are
-    // read. `run` takes the argument that it is given here, a box that came from `Box::into_raw`, and takes it once.
-    unsafe {
-        checked(libc::pthread_attr_init(attributes))?;
-        checked(libc::pthread_attr_setstack(attributes, stack, STACK))?;
-        checked(libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED))?;
-        let created = libc::pthread_create(&raw mut thread, attributes, run, argument.cast());
-        libc::pthread_attr_destroy(attributes);
-        checked(created)
+    // read. `run` takes the argument that it is given here, a box that came from `Box::into_raw`, and takes it once. The stack is
+    // nobody else's.
+    let created = unsafe {
+        checked(libc::pthread_attr_init(attributes))
+            .and_then(|()| checked(libc::pthread_attr_setstack(attributes, stack, STACK)))
+            .and_then(|()| {
+                checked(libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED))
+            })
+            .and_then(|()| checked(libc::pthread_create(&raw mut thread, attributes, run, argument.cast())))
+    };
+    if created.is_err() {
+        // SAFETY: no thread was started that would have it.
+        unsafe { libc::munmap(stack, STACK) };
     }
+    created
 }
 
 /// Maps a stack. The C library would map one with the page below it, take that page's access away again, and keep them next to
