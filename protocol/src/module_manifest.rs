@@ -95,8 +95,7 @@ impl ModuleManifest {
             if !is_module_name(name) || !dependencies.iter().all(|name| is_module_name(name)) {
                 return Err(error("not a module name"));
             }
-            // As they were inserted once, so each is there once.
-            manifest.modules.push((name.to_owned(), dependencies));
+            manifest.insert(name, dependencies);
         }
         Ok(manifest)
     }

@@ -46,12 +46,17 @@ fn create(argument: *mut Body) -> nix::Result<()> {
     // read. `run` takes the argument that it is given here, a box that came from `Box::into_raw`, and takes it once. The stack is
     // nobody else's.
     let created = unsafe {
-        checked(libc::pthread_attr_init(attributes))
-            .and_then(|()| checked(libc::pthread_attr_setstack(attributes, stack, STACK)))
-            .and_then(|()| {
-                checked(libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED))
-            })
-            .and_then(|()| checked(libc::pthread_create(&raw mut thread, attributes, run, argument.cast())))
+        checked(libc::pthread_attr_init(attributes)).and_then(|()| {
+            let created = checked(libc::pthread_attr_setstack(attributes, stack, STACK))
+                .and_then(|()| {
+                    checked(libc::pthread_attr_setdetachstate(attributes, libc::PTHREAD_CREATE_DETACHED))
+                })
+                .and_then(|()| {
+                    checked(libc::pthread_create(&raw mut thread, attributes, run, argument.cast()))
+                });
+            libc::pthread_attr_destroy(attributes);
+            created
+        })
     };
     if created.is_err() {
         // SAFETY: no thread was started that would have it.
