@@ -12,7 +12,8 @@ use firstlight_tests::small_disk::SmallDisk;
 use firstlight_tests::{Lab, Vm, disk, host_process, requirement};
 
 /// Counts for ever, in its memory, on its disk and on its output.
-const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i; echo $i >/data/count; sleep 0.2; done";
+const COUNTER: &str =
+    "i=0; while :; do i=$((i+1)); echo $i; echo $i >/data/next; mv /data/next /data/count; sleep 0.2; done";
 
 /// A VM that can be saved, with a disk that is written to, and a program that counts.
 #[track_caller]
@@ -298,6 +299,8 @@ fn whoever_is_killed_during_a_save_there_is_no_snapshot_and_the_vm_goes_on() {
     ];
     for (victim, road, moment) in cases {
         let vm = counter_over(&lab, "survivor", road);
+        // Then it has written down the first.
+        vm.follow_logs().until("2");
         let mut saving = lab.command(&["snapshot", "survivor", "torn"]).spawn().unwrap();
         match moment {
             "early" => wait_for_record(&vm, "save-started"),
