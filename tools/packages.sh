@@ -74,6 +74,15 @@ missing_packages() {
     debian_keyring || echo debian-archive-keyring
 }
 
+install_packages() {
+    say "installing $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >&2 ||
+        die "apt-get could not install $*; above is why" \
+            "where it speaks of versions, one from another release is in the way: remove it, then try again"
+    hash -r
+}
+
 main() {
     # `missing_packages` reads the purpose.
     local missing purpose=${1:-}
@@ -85,13 +94,14 @@ main() {
         "run: sudo apt-get install --no-install-recommends ${missing[*]}" "then try again"
 
     update_lists
-    say "installing ${missing[*]}"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
-        -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "${missing[@]}" >&2
-    hash -r
-    mapfile -t missing < <(missing_packages | sort -u)
-    [ ${#missing[@]} -eq 0 ] || die "these packages were installed, and what they should bring is still missing:" \
-        "${missing[*]}"
+    # Installing one may remove another that is there in a version which does not go with it, as `qemu-utils` of backports does
+    # not with Debian's QEMU. The second round installs the one that does.
+    for _ in 1 2; do
+        install_packages "${missing[@]}"
+        mapfile -t missing < <(missing_packages | sort -u)
+        [ ${#missing[@]} -gt 0 ] || return 0
+    done
+    die "these packages were installed, and what they should bring is still missing:" "${missing[*]}"
 }
 
 main "$@"
