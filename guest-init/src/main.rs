@@ -27,6 +27,7 @@ mod systemd;
 mod teardown;
 mod wait;
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -49,11 +50,12 @@ pub(crate) enum Exit {
     Usage = 2,
 }
 
-fn main() -> Exit {
+/// `name` is what this process was called by whoever started it.
+fn main(name: &CStr) -> Exit {
     if std::process::id() != 1 {
         return worker();
     }
-    let ended = if systemd::has_ended() { systemd::end() } else { boot() };
+    let ended = if systemd::has_ended(name) { systemd::end() } else { boot() };
     if let Err(fault) = ended {
         console::say(&fault.to_string());
     }

@@ -50,13 +50,13 @@ impl ModuleManifest {
     /// What to load, in order and without repetition, so that all of `wanted` work. Wanted modules that are not
     /// in the manifest are left out.
     #[must_use]
-    pub fn load_order<'a>(&'a self, wanted: &[&str]) -> Vec<&'a str> {
-        let mut order = Vec::new();
+    pub fn load_order(&self, wanted: &[&str]) -> Vec<String> {
+        let mut order: Vec<String> = Vec::new();
         for wanted in wanted {
             for (name, dependencies) in self.modules.iter().filter(|(name, _)| name == wanted) {
                 for module in dependencies.iter().chain([name]) {
-                    if !order.contains(&module.as_str()) {
-                        order.push(module.as_str());
+                    if !order.contains(module) {
+                        order.push(module.clone());
                     }
                 }
             }

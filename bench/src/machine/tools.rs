@@ -94,7 +94,7 @@ impl Tools {
 pub(crate) fn load_order(modules_dir: &Path, wanted: &[&str]) -> Vec<String> {
     let manifest = ModuleTree::read(modules_dir).and_then(|tree| tree.resolve(wanted));
     let manifest = manifest.unwrap_or_else(|error| panic!("{error}"));
-    manifest.load_order(wanted).into_iter().map(str::to_owned).collect()
+    manifest.load_order(wanted)
 }
 
 /// As a string literal of C.

@@ -54,12 +54,15 @@ pub(crate) fn measure(context: &Context) -> Section {
     let [mut graph, mut serial, mut sequence] = [Vec::new(), Vec::new(), Vec::new()];
     let floored = [ONE, TWO].map(|scene| with_init(context, &floor_of(context, scene)));
     for _ in 0..context.runs * BOOTS {
-        let marks = boot(context, ONE, &floored[0], Look::Clock);
-        floor.push(marks.boot_ms());
-        floor_processor.push(marks.boot_processor_ms());
-        let marks = boot(context, ONE, &context.assets, Look::Clock);
-        init.push(marks.boot_ms());
-        init_processor.push(marks.boot_processor_ms());
+        // Their ratio is the closest to its target, and is asked twice as often.
+        for _ in 0..2 {
+            let marks = boot(context, ONE, &floored[0], Look::Clock);
+            floor.push(marks.boot_ms());
+            floor_processor.push(marks.boot_processor_ms());
+            let marks = boot(context, ONE, &context.assets, Look::Clock);
+            init.push(marks.boot_ms());
+            init_processor.push(marks.boot_processor_ms());
+        }
         sequence.push(boot(context, TWO, &floored[1], Look::Clock).boot_ms());
         graph.push(boot(context, TWO, &context.assets, Look::Clock).boot_ms());
         let one_by_one = Scene { stages: StageOrder::Serial, ..TWO };

@@ -112,9 +112,10 @@ impl Driver {
     /// Starts the boot.
     pub(crate) fn start(plan: Plan, context: Arc<Context>, reporter: Reporter) -> Driver {
         let serial = context.spec.boot.stages == StageOrder::Serial;
-        let lanes: Vec<Lane> = plan.stages.iter().map(|stage| lane(&stage.work, &context.spec)).collect();
-        let schedule =
-            Schedule::new(&plan, |index| lanes.get(index).copied().unwrap_or(Lane::Worker), serial);
+        let lane_of = |index: usize| {
+            plan.stages.get(index).map_or(Lane::Worker, |stage| lane(&stage.work, &context.spec))
+        };
+        let schedule = Schedule::new(&plan, lane_of, serial);
         let state = Mutex::new(State {
             schedule,
             deadlines: Vec::new(),

@@ -134,7 +134,7 @@ pub(crate) fn plan(spec: &BootSpec, manifest: &ModuleManifest, transports: Trans
     let mut stages = Stages::default();
     let modules = modules::chains(spec, transports);
     let mut load = |name: &str, wanted: &[&str], vsock| {
-        let names: Vec<String> = manifest.load_order(wanted).into_iter().map(str::to_owned).collect();
+        let names = manifest.load_order(wanted);
         (!names.is_empty()).then(|| stages.add(name.to_owned(), Work::Modules { names, vsock }, vec![]))
     };
     let block = load("modules:block", &modules.block, false);
@@ -159,7 +159,7 @@ pub(crate) fn plan(spec: &BootSpec, manifest: &ModuleManifest, transports: Trans
         }
     }
     let late = |stages: &mut Stages, needs| {
-        let names: Vec<String> = manifest.load_order(&modules.late).into_iter().map(str::to_owned).collect();
+        let names = manifest.load_order(&modules.late);
         (!names.is_empty()).then(|| stages.add("modules:late".into(), Work::LateModules(names), needs))
     };
     if mode == Mode::Systemd {

@@ -17,12 +17,18 @@ pub(crate) struct Transports {
 }
 
 impl Transports {
-    /// Where neither shows itself, both are tried.
-    fn drivers<'a>(self) -> impl Iterator<Item = &'a str> {
+    /// What to load for `driver` to find its devices. Where no transport shows itself, both are tried.
+    fn with(self, driver: &str) -> Vec<&str> {
         let unknown = !self.mmio && !self.pci;
-        let mmio = (self.mmio || unknown).then_some("virtio_mmio");
-        let pci = (self.pci || unknown).then_some("virtio_pci");
-        mmio.into_iter().chain(pci)
+        let mut drivers = Vec::with_capacity(3);
+        if self.mmio || unknown {
+            drivers.push("virtio_mmio");
+        }
+        if self.pci || unknown {
+            drivers.push("virtio_pci");
+        }
+        drivers.push(driver);
+        drivers
     }
 }
 
@@ -39,17 +45,16 @@ pub(super) struct Chains<'a> {
 
 /// The block driver and its transports, for whoever needs a disk before there is a plan.
 pub(crate) fn block_driver(transports: Transports) -> Vec<&'static str> {
-    transports.drivers().chain(["virtio_blk"]).collect()
+    transports.with("virtio_blk")
 }
 
 pub(super) fn chains(spec: &BootSpec, transports: Transports) -> Chains<'_> {
-    let with = |driver| transports.drivers().chain([driver]).collect();
     let mut chains = Chains::default();
     let file_systems = file_systems(spec);
     if !file_systems.is_empty() {
-        chains.block = with("virtio_blk");
+        chains.block = transports.with("virtio_blk");
     } else if spec.headers.is_some() {
-        chains.late = with("virtio_blk");
+        chains.late = transports.with("virtio_blk");
     }
     for file_system in file_systems {
         chains.block.push(file_system.name());
@@ -58,10 +63,10 @@ pub(super) fn chains(spec: &BootSpec, transports: Transports) -> Chains<'_> {
         chains.block.push("overlay");
     }
     if !spec.network.interfaces.is_empty() {
-        chains.net = with("virtio_net");
+        chains.net = transports.with("virtio_net");
     }
     if spec.agent.is_some() || spec.boot.event_stream {
-        chains.vsock = with(match spec.boot.transport {
+        chains.vsock = transports.with(match spec.boot.transport {
             Transport::Vsock => "vmw_vsock_virtio_transport",
             Transport::Serial => "virtio_console",
         });

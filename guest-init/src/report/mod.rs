@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use firstlight_protocol::agent_config::EVENTS_PATH;
@@ -60,8 +60,8 @@ struct Shared {
     log: Mutex<Log>,
     /// Signalled when a sink has taken a line, and when there is one to take.
     changed: Condvar,
-    /// What the console's thread writes to, once it is known.
-    console: OnceLock<File>,
+    /// What the console's thread writes to, where the console follows.
+    console: Option<File>,
     /// Raised for the stream's thread, which waits in `poll(2)`.
     stream_wake: Flag,
     commands: Commands,
@@ -89,7 +89,7 @@ impl Reporter {
         let shared = Arc::new(Shared {
             log: Mutex::new(log),
             changed: Condvar::new(),
-            console: OnceLock::from(console),
+            console: Some(console),
             stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
             commands: Commands::new(wake),
             transport: spec.boot.transport,
@@ -114,7 +114,7 @@ impl Reporter {
     /// Has the console say that init has begun, unless it has. To be called before a program starts whose output is the
     /// console's: to the host, what the console says before are the kernel's words.
     pub(crate) fn begin_console(&self) {
-        let Some(mut console) = self.0.console.get() else { return };
+        let Some(mut console) = self.0.console.as_ref() else { return };
         let mut log = lock(&self.0.log);
         if log.console.is_due() {
             log.say_first();
@@ -132,38 +132,35 @@ impl Reporter {
         drop(self.0.wait_for_console());
     }
 
-    /// Goes on with this boot's log where an earlier process left it. No sink follows it until it is told to.
+    /// Goes on with this boot's log where an earlier process left it, on `console` too if there is one. No sink follows it
+    /// until it is told to.
     ///
     /// # Errors
     /// [`CallError`], which names the file.
-    pub(crate) fn resume(spec: &BootSpec, wake: Arc<Flag>) -> Result<Reporter, CallError> {
+    pub(crate) fn resume(
+        spec: &BootSpec,
+        console: Option<File>,
+        wake: Arc<Flag>,
+    ) -> Result<Reporter, CallError> {
         let lines = std::fs::read(EVENTS_PATH).map_err(CallError::io("read", EVENTS_PATH))?;
         let copy = File::options().append(true).open(EVENTS_PATH);
         let copy = copy.map_err(CallError::io("open", EVENTS_PATH))?;
+        let mut log = Log::resume(Signer::new(spec), copy, lines);
+        if let Some(mut console) = console.as_ref() {
+            // A getty may have left its prompt there.
+            let _ = console.write_all(b"\n");
+            log.console.await_start();
+        }
         Ok(Reporter(Arc::new(Shared {
-            log: Mutex::new(Log::resume(Signer::new(spec), copy, lines)),
+            log: Mutex::new(log),
             changed: Condvar::new(),
-            console: OnceLock::new(),
+            console,
             stream_wake: Flag::new().map_err(CallError::of("eventfd"))?,
             commands: Commands::new(wake),
             transport: spec.boot.transport,
             // There is no boot left to go before its sinks.
             yielding: Mutex::new(None),
         })))
-    }
-
-    /// Has the console follow a resumed log.
-    ///
-    /// # Errors
-    /// [`CallError`] of a descriptor or a thread that cannot be made.
-    pub(crate) fn open_console(&self) -> Result<(), CallError> {
-        let mut console = console::open().map_err(CallError::io("open", "/dev/console"))?;
-        // A getty may have left its prompt there.
-        let _ = console.write_all(b"\n");
-        // A resumed log has none yet.
-        let _ = self.0.console.set(console);
-        lock(&self.0.log).console.await_start();
-        self.tell()
     }
 
     /// Bytes of the log so far.
@@ -290,7 +287,7 @@ impl Shared {
     fn start_console(self: &Arc<Self>, log: &mut Log) -> Result<(), CallError> {
         if log.console.is_due() {
             // Here and not in the thread: what others do with the terminal afterwards stays.
-            if let Some(console) = self.console.get() {
+            if let Some(console) = &self.console {
                 console::set_verbatim(console, true);
             }
             self.start_sink(serial::follow)?;

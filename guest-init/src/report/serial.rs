@@ -11,7 +11,7 @@ use crate::wait::lock;
 
 /// Writes every line of the log, each with one `write(2)`, until the log is closed and all are written.
 pub(super) fn follow(shared: &Shared) {
-    let Some(mut console) = shared.console.get() else { return lock(&shared.log).console.end() };
+    let Some(mut console) = shared.console.as_ref() else { return lock(&shared.log).console.end() };
     let mut log = lock(&shared.log);
     loop {
         let generation = log.generation();

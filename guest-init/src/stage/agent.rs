@@ -145,7 +145,7 @@ impl Inheritance {
         // Its predecessor may have left the position, which all processes share, at the end.
         lseek(&self.config, 0, Whence::SeekSet).map_err(CallError::of("rewind the agent's configuration"))?;
         let (ready, ready_end) = pipe2(OFlag::O_CLOEXEC).map_err(CallError::of("make a readiness pipe"))?;
-        let env = [
+        let env = vec![
             format!("PATH={DEFAULT_PATH}"),
             format!("{READY_FD_ENV}={}", ready_end.as_raw_fd()),
             format!("{CONFIG_FD_ENV}={}", self.config.as_raw_fd()),

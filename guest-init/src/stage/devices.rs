@@ -154,7 +154,7 @@ impl Devices {
                 let attribute =
                     |name: &str, attribute| self.attribute(&format!("class/net/{name}/{attribute}"));
                 let fits = |name: &String| match mac {
-                    Some(mac) => attribute(name, "address") == Some(mac.to_string()),
+                    Some(mac) => attribute(name, "address").is_some_and(|text| text.parse() == Ok(*mac)),
                     None => attribute(name, "type").is_some_and(|kind| kind != ARPHRD_LOOPBACK),
                 };
                 // The kernel numbers them in order of appearance, and their names follow the numbers.

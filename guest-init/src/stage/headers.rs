@@ -28,12 +28,12 @@ pub(crate) fn start(
     let executable = File::open(THIS).map_err(CallError::io("open", THIS))?;
     let cgroup = cgroups.make("headers")?;
     let options = Options { serial: headers.serial.clone(), mask_others: headers.mask_others };
-    let argv = ["guest-init".to_owned()].into_iter().chain(options.arguments());
+    let argv = ["guest-init".to_owned()].into_iter().chain(options.arguments()).collect();
     let launch = Launch {
         executable: Executable::Descriptor(executable.as_fd()),
         // The spec lets no NUL into a serial.
         argv: c_strings(argv).unwrap_or_default(),
-        env: c_strings([format!("PATH={DEFAULT_PATH}")]).unwrap_or_default(),
+        env: c_strings(vec![format!("PATH={DEFAULT_PATH}")]).unwrap_or_default(),
         stdio: [null, console, console],
         inherit: Vec::new(),
         cgroup: Some(cgroup.as_fd()),

@@ -17,7 +17,7 @@ impl Supervisor {
     /// # Errors
     /// [`CallError`] when it cannot be started; a missing shell is one.
     pub(crate) fn run_shell(&mut self) -> Result<(), CallError> {
-        let env = [format!("PATH={DEFAULT_PATH}"), "HOME=/".to_owned(), "TERM=vt100".to_owned()];
+        let env = vec![format!("PATH={DEFAULT_PATH}"), "HOME=/".to_owned(), "TERM=vt100".to_owned()];
         let console = self.console.as_fd();
         let launch = Launch {
             executable: Executable::Path(CString::from(c"/bin/sh")),

@@ -56,7 +56,7 @@ pub(super) fn carry() -> Result<(), Fault> {
     let watched = growth.add_watch(EVENTS_PATH, AddWatchFlags::IN_MODIFY);
     watched.map_err(CallError::on("watch", EVENTS_PATH))?;
     // Read after the watch was set, so that no line falls between the two.
-    let reporter = Reporter::resume(&spec, Arc::clone(&wake))?;
+    let reporter = Reporter::resume(&spec, None, Arc::clone(&wake))?;
     if spec.boot.event_stream {
         reporter.open_stream()?;
     }

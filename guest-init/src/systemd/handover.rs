@@ -95,7 +95,7 @@ fn check(program: &Program) -> Result<(), HandOverError> {
 }
 
 fn arguments(program: &Program) -> Result<[Vec<CString>; 2], HandOverError> {
-    let argv = c_strings(program.argv.iter().cloned()).map_err(|_| ProgramError::Nul)?;
+    let argv = c_strings(program.argv.clone()).map_err(|_| ProgramError::Nul)?;
     let env = c_strings(environment(program)).map_err(|_| ProgramError::Nul)?;
     Ok([argv, env])
 }

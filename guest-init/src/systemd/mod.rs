@@ -25,6 +25,7 @@ mod record;
 mod report;
 mod system_state;
 
+use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ use crate::{Exit, headers, sys, teardown};
 pub(crate) use handover::hand_over;
 
 /// What systemd calls the program that it gives PID 1 to at the end.
-const SHUTDOWN: &str = "/shutdown";
+const SHUTDOWN: &CStr = c"/shutdown";
 
 /// Where the root of systemd is then.
 const OLD_ROOT: &str = "/oldroot";
@@ -115,9 +116,9 @@ fn refuse(why: &dyn fmt::Display) -> Exit {
     Exit::Failure
 }
 
-/// Whether systemd has brought the system down and gives PID 1 back.
-pub(crate) fn has_ended() -> bool {
-    std::env::args().next().is_some_and(|name| name == SHUTDOWN)
+/// Whether systemd has brought the system down and gives PID 1 back, told by what it calls it.
+pub(crate) fn has_ended(name: &CStr) -> bool {
+    name == SHUTDOWN
 }
 
 /// The end of a VM that was systemd's. Comes back only when it fails before there is a log to go on with.
@@ -126,10 +127,10 @@ pub(crate) fn end() -> Result<(), Fault> {
     sys::power_off_on_crash().map_err(CallError::of("sigaction"))?;
     let spec = settings()?;
     let wake = Arc::new(Flag::new().map_err(CallError::of("eventfd"))?);
-    let reporter = Reporter::resume(&spec, wake)?;
-    teardown::end_on_panic(reporter.clone());
     // Without one of the two sinks, the other has to do.
-    let _ = reporter.open_console();
+    let reporter = Reporter::resume(&spec, console::open().ok(), wake)?;
+    teardown::end_on_panic(reporter.clone());
+    let _ = reporter.tell();
     if spec.boot.event_stream {
         let _ = reporter.open_stream();
     }

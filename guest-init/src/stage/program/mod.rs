@@ -76,7 +76,7 @@ pub(crate) fn start(
     let [executable, cwd] = [found, program.cwd.clone()].map(std::ffi::CString::new);
     let launch = Launch {
         executable: Executable::Path(executable.map_err(|_| ProgramError::Nul)?),
-        argv: c_strings(program.argv.iter().cloned()).map_err(|_| ProgramError::Nul)?,
+        argv: c_strings(program.argv.clone()).map_err(|_| ProgramError::Nul)?,
         env: c_strings(environment(program)).map_err(|_| ProgramError::Nul)?,
         stdio,
         inherit: Vec::new(),
@@ -133,10 +133,13 @@ pub(crate) fn explain(program: &Program, step: Step, errno: Errno) -> ProgramErr
 }
 
 /// The program's environment.
-pub(crate) fn environment(program: &Program) -> impl Iterator<Item = String> {
-    let given = program.env.iter().map(|(name, value)| format!("{name}={value}"));
-    let path = (!program.env.contains_key("PATH")).then(|| format!("PATH={DEFAULT_PATH}"));
-    given.chain(path)
+pub(crate) fn environment(program: &Program) -> Vec<String> {
+    let mut variables: Vec<String> =
+        program.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if !program.env.contains_key("PATH") {
+        variables.push(format!("PATH={DEFAULT_PATH}"));
+    }
+    variables
 }
 
 fn credentials(program: &Program) -> Result<Option<Credentials>, ProgramError> {
@@ -211,7 +214,7 @@ mod tests {
     fn a_path_is_added_only_where_there_is_none() {
         let bare = program(serde_json::json!({ "argv": ["x"], "env": { "A": "1" } }));
         let given = program(serde_json::json!({ "argv": ["x"], "env": { "PATH": "/opt" } }));
-        let all = |program: &Program| environment(program).collect::<Vec<_>>();
+        let all = |program: &Program| environment(program);
         assert_eq!(all(&bare), ["A=1", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
         assert_eq!(all(&given), ["PATH=/opt"]);
     }

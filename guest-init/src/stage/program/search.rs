@@ -37,7 +37,7 @@ pub(crate) fn find(name: &str, path: &str, cwd: &str) -> Result<String, Errno> {
 ///
 /// # Errors
 /// A string with a NUL in it, which no validated boot spec has.
-pub(crate) fn c_strings(strings: impl IntoIterator<Item = String>) -> Result<Vec<CString>, NulError> {
+pub(crate) fn c_strings(strings: Vec<String>) -> Result<Vec<CString>, NulError> {
     strings.into_iter().map(CString::new).collect()
 }
 
