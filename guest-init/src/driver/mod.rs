@@ -293,17 +293,14 @@ impl Shared {
     }
 
     fn complete(&self, index: usize, started: u64, thread: u32, done: Done) {
-        self.reporter.emit(Event::StageDone {
+        let needs = self.plan.direct_needs(index);
+        let needs = needs.into_iter().filter_map(|need| u32::try_from(need).ok()).collect();
+        self.reporter.emit_since(started, |dur| Event::StageDone {
             stage: self.name(index),
-            dur: boot_time().saturating_sub(started),
+            dur,
             thread: Some(thread),
             index: u32::try_from(index).ok(),
-            needs: self
-                .plan
-                .direct_needs(index)
-                .into_iter()
-                .filter_map(|need| u32::try_from(need).ok())
-                .collect(),
+            needs,
             skipped: done.skipped,
         });
         let mut state = lock(&self.state);

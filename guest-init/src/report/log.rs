@@ -164,6 +164,13 @@ impl Log {
         self.settled
     }
 
+    /// Appends that something that began at `since` is done now; `event` is given the nanoseconds it took.
+    pub(super) fn append_since(&mut self, since: u64, event: impl FnOnce(u64) -> Event) -> bool {
+        let now = boot_time();
+        self.append_at(now, event(now.saturating_sub(since)));
+        self.settled
+    }
+
     /// Appends an event that happened at `t`.
     pub(super) fn append_at(&mut self, t: u64, event: Event) {
         if stands(&event) && !self.standing.contains(&event) && self.standing.len() < MAX_STANDING {
@@ -376,6 +383,23 @@ mod tests {
         assert_eq!((said[0].t, &said[0].event), (7, &Event::InitStart));
         assert_eq!((&said[1].event, &said[2].event), (&Event::AgentReady, &Event::PowerOff));
         assert_eq!(std::fs::read(copy.path()).unwrap(), text.as_bytes());
+    }
+
+    #[test]
+    fn when_something_began_is_told_to_the_nanosecond_by_its_end_and_how_long_it_took() {
+        let (mut log, _copy) = log();
+        let done = |dur| Event::StageDone {
+            stage: "root".into(),
+            dur,
+            thread: None,
+            index: None,
+            needs: vec![],
+            skipped: None,
+        };
+        log.append_since(5, done);
+        let said = Sentinel::parse(log.line_at(0).trim_ascii_end(), signer().key()).unwrap();
+        let Event::StageDone { dur, .. } = said.event else { panic!("{said:?}") };
+        assert_eq!(said.t - dur, 5);
     }
 
     #[test]

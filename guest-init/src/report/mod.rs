@@ -203,6 +203,15 @@ impl Reporter {
         }
     }
 
+    /// Says that what began at `since`, in nanoseconds of [`boot_time`], is done. `event` is given the nanoseconds it took, up
+    /// to the very moment that the event carries: whoever subtracts one from the other gets `since`.
+    pub(crate) fn emit_since(&self, since: u64, event: impl FnOnce(u64) -> Event) {
+        let mut log = lock(&self.0.log);
+        if log.append_since(since, event) {
+            self.0.wake_followers(&log);
+        }
+    }
+
     /// Says that the boot failed.
     pub(crate) fn fatal(&self, stage: &str, fault: &Fault) {
         self.emit(Event::Fatal {
@@ -331,7 +340,13 @@ impl Shared {
     }
 
     fn append(&self, log: &mut Log, event: Event) {
-        if log.append(event) && log.is_followed() {
+        if log.append(event) {
+            self.wake_followers(log);
+        }
+    }
+
+    fn wake_followers(&self, log: &Log) {
+        if log.is_followed() {
             self.wake();
         }
     }
