@@ -3,10 +3,12 @@
  *   -plugin marks.so,mark=NAME:HEX,mark=NAME:HEX,...[,count=on]
  *
  * HEX is the machine code at a place in the guest, such as a program's entry point. Each time a translation block that
- * begins with it is executed, one line goes to standard output: `mark NAME NANOSECONDS PROCESSOR INSTRUCTIONS`, the
- * first by the host's monotonic clock, the second the processor time that QEMU has taken, in ns too. Without `count=on` nothing else is instrumented, so a boot runs as fast as without the plugin.
+ * begins with it is executed, one line goes to standard output: `mark NAME NANOSECONDS PROCESSOR TRANSLATED EXECUTED`, the
+ * first by the host's monotonic clock, the second the processor time that QEMU has taken, in ns too, and then instructions:
+ * those that QEMU has translated so far, again if it had to do so again, and with `count=on` those that the guest has executed.
+ * Without it nothing that is executed is instrumented, so a boot runs as fast as without the plugin.
  *
- * Counting is by instruction and exact on one virtual processor; several would race for the counter.
+ * Both counts are exact on one virtual processor; several would race for the counters.
  *
  * The declarations below are of the plugin interface's version 1, that of QEMU 6.0 to 8.2, which Debian installs without
  * its header. Source: "QEMU TCG Plugins" in QEMU's manual.
@@ -50,6 +52,7 @@ static struct mark marks[MAX_MARKS];
 static size_t mark_count;
 static bool counting;
 static uint64_t instructions;
+static uint64_t translations;
 
 static uint64_t nanoseconds(const struct timespec *time)
 {
@@ -64,8 +67,8 @@ static void reached(unsigned vcpu, void *data)
     (void)vcpu;
     clock_gettime(CLOCK_MONOTONIC, &now);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &processor);
-    int length = snprintf(line, sizeof line, "mark %s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", mark->name,
-                          nanoseconds(&now), nanoseconds(&processor), instructions);
+    int length = snprintf(line, sizeof line, "mark %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", mark->name,
+                          nanoseconds(&now), nanoseconds(&processor), translations, instructions);
     if (write(STDOUT_FILENO, line, (size_t)length) < 0)
         return; /* Nobody reads: there is nobody to tell either. */
 }
@@ -90,6 +93,7 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block)
     uint8_t code[MAX_CODE];
     size_t length = code_of(block, code);
     (void)id;
+    translations += qemu_plugin_tb_n_insns(block);
     for (size_t i = 0; i < mark_count; i++)
         if (length >= marks[i].length && memcmp(code, marks[i].code, marks[i].length) == 0)
             qemu_plugin_register_vcpu_tb_exec_cb(block, reached, CALLBACK_READS_NO_REGISTERS, &marks[i]);

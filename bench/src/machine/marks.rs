@@ -14,6 +14,8 @@ pub(crate) struct Moment {
     pub(crate) at: u64,
     /// Processor time QEMU had taken, in ns: unlike the clock it does not go on while others have the processor.
     pub(crate) processor: u64,
+    /// Instructions that QEMU had translated.
+    pub(crate) translated: u64,
     /// Instructions the guest had executed; 0 when they were not counted.
     pub(crate) instructions: u64,
 }
@@ -40,6 +42,12 @@ impl Marks {
     #[must_use]
     pub(crate) fn boot_processor_ms(&self) -> f64 {
         milliseconds(self.program.processor - self.init.processor)
+    }
+
+    /// From init's first instruction to the program's, in instructions that QEMU translated on the way.
+    #[must_use]
+    pub(crate) fn boot_translated(&self) -> u64 {
+        self.program.translated - self.init.translated
     }
 
     /// From init's first instruction to the program's, in instructions.
@@ -97,7 +105,9 @@ pub(crate) fn parse(line: &str) -> Option<(&str, Moment)> {
     }
     let name = words.next()?;
     let mut number = || words.next()?.parse().ok();
-    Some((name, Moment { at: number()?, processor: number()?, instructions: number()? }))
+    let moment =
+        Moment { at: number()?, processor: number()?, translated: number()?, instructions: number()? };
+    Some((name, moment))
 }
 
 #[cfg(test)]
@@ -106,10 +116,10 @@ mod tests {
 
     #[test]
     fn a_line_of_the_plugin_is_a_moment_and_anything_else_is_not() {
-        let moment = Moment { at: 12, processor: 3, instructions: 45 };
-        assert_eq!(parse("mark init 12 3 45"), Some(("init", moment)));
+        let moment = Moment { at: 12, processor: 3, translated: 4, instructions: 56 };
+        assert_eq!(parse("mark init 12 3 4 56"), Some(("init", moment)));
         assert_eq!(parse("warning: something"), None);
-        assert_eq!(parse("mark init 12"), None);
+        assert_eq!(parse("mark init 12 3 4"), None);
     }
 
     #[test]
