@@ -138,8 +138,9 @@ pub(crate) fn plan(spec: &BootSpec, manifest: &ModuleManifest, transports: Trans
         (!names.is_empty()).then(|| stages.add(name.to_owned(), Work::Modules { names, vsock }, vec![]))
     };
     let block = load("modules:block", &modules.block, false);
-    let net = load("modules:net", &modules.net, false);
+    // Modules are loaded one stage after another, and the agent's start is the longest of what waits for them.
     let vsock = load("modules:vsock", &modules.vsock, true);
+    let net = load("modules:net", &modules.net, false);
     load("modules:extra", &modules.extra, false);
 
     let root = stages.add("root".into(), Work::Root(mounts::root(&spec.root, mode)), some(&[block]));

@@ -66,7 +66,7 @@ fn a_disk_root_with_network_and_agent_has_every_stage_and_the_barrier_last() {
     });
     assert_eq!(
         plan.names(),
-        ["modules:block", "modules:net", "modules:vsock", "root", "network", "identity", "agent", "program"]
+        ["modules:block", "modules:vsock", "modules:net", "root", "network", "identity", "agent", "program"]
     );
     assert_eq!(plan.before("program").len(), 7);
     assert_eq!(plan.before("network"), BTreeSet::from(["modules:net"]));
