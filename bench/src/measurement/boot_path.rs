@@ -19,7 +19,7 @@ use crate::report::{Check, Figure, Section, Target};
 /// count, and that by a few parts in a thousand.
 const COUNTED: usize = 3;
 
-/// Boots of each kind for each repetition: half a second each, and on a machine that others use too one takes up to twice as
+/// Rounds of boots for each repetition: half a second a boot, and on a machine that others use too one takes up to twice as
 /// long as the next, which the median of a few does not even out.
 const BOOTS: usize = 6;
 

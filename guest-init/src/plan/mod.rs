@@ -11,7 +11,8 @@
 //! In systemd mode `units` stands in the agent's place, and `program` hands PID 1 over.
 //!
 //! A stage is left out when there is nothing for it to do. Order comes from the needs alone: the driver starts each
-//! stage the moment its needs are done, or, in serial mode, the first one whose needs are.
+//! stage the moment its needs are done, or, in serial mode, the first one whose needs are. Stages that load modules go one
+//! after another, so of them the one that stands first here goes first.
 
 mod modules;
 mod mounts;
