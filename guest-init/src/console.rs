@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 
-use nix::libc::O_NOCTTY;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 
 /// Where to write, best first: the console, the kernel's log, nowhere. A machine without a console still boots.
@@ -13,16 +14,17 @@ const PLACES: [&str; 3] = ["/dev/console", "/dev/kmsg", "/dev/null"];
 /// Opens the console, or what is left to write to.
 ///
 /// # Errors
-/// That of the last place; `/dev/null` is missing only where `/dev` is not mounted.
-pub(crate) fn open() -> std::io::Result<File> {
-    let mut opened = Err(std::io::ErrorKind::NotFound.into());
+/// Those of `open(2)`, of the last place; `/dev/null` is missing only where `/dev` is not mounted.
+pub(crate) fn open() -> nix::Result<File> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mut opened = Err(Errno::ENOENT);
     for place in PLACES {
-        opened = File::options().read(true).write(true).custom_flags(O_NOCTTY).open(place);
+        opened = nix::fcntl::open(place, flags, Mode::empty());
         if opened.is_ok() {
             break;
         }
     }
-    opened
+    opened.map(File::from)
 }
 
 /// Whether the terminal leaves line ends as they are. A program without an agent has the console for its output,

@@ -16,6 +16,7 @@ mod console;
 mod delete;
 mod driver;
 mod error;
+mod files;
 mod headers;
 mod plan;
 mod report;
@@ -90,7 +91,7 @@ fn boot() -> Result<(), Fault> {
         spec_source::read(spec_source::Machine { loader: &loader, manifest: &manifest, devices: &devices })?;
 
     let wake = Arc::new(Flag::new().map_err(CallError::of("eventfd"))?);
-    let console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+    let console = console::open().map_err(CallError::on("open", "/dev/console"))?;
     let reporter = Reporter::start(&spec, started, &console, Arc::clone(&wake))?;
     teardown::end_on_panic(reporter.clone());
     let context = Arc::new(Context { spec, document, initramfs, loader, devices, cancelled, wake });
@@ -138,5 +139,6 @@ fn start(
     let agent = agent.transpose().map_err(Failure::of("agent"))?;
     let descriptors = Descriptors::open(console).map_err(Failure::of("supervise"))?;
     let driver = Driver::start(plan, Arc::clone(context), reporter.clone());
+    let driver = driver.map_err(CallError::of("eventfd")).map_err(Failure::of("driver"))?;
     Ok(Supervisor::new(Arc::clone(context), reporter.clone(), driver, descriptors, agent))
 }

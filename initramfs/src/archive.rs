@@ -77,7 +77,7 @@ impl Shared<'_> {
             }
             archive.file(module_manifest::module_path(name), 0o644, &module)?;
         }
-        archive.file(module_manifest::PATH, 0o644, manifest.render().as_bytes())
+        archive.file(module_manifest::PATH, 0o644, manifest.text().as_bytes())
     }
 }
 

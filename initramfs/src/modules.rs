@@ -66,9 +66,9 @@ impl ModuleTree {
             }
             let module = self.module(&name)?;
             for dependency in &module.dependencies {
-                manifest.insert(dependency, self.module(dependency)?.dependencies.clone());
+                manifest.insert(dependency, &self.module(dependency)?.dependencies);
             }
-            manifest.insert(&name, module.dependencies.clone());
+            manifest.insert(&name, &module.dependencies);
         }
         Ok(manifest)
     }

@@ -25,26 +25,34 @@ pub struct ManifestError {
 /// The modules of an initramfs. Names use underscores, as the kernel's own do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModuleManifest {
-    /// Names and dependencies. There are a few dozen at most, for which a list is the least there is to execute.
-    modules: Vec<(String, Vec<String>)>,
+    /// The manifest as it is written. A boot asks for a few of its modules once, for which its lines are searched.
+    text: String,
 }
 
 impl ModuleManifest {
-    /// Adds a module with everything that has to be loaded before it, in order.
-    pub fn insert(&mut self, name: &str, dependencies: Vec<String>) {
-        self.modules.retain(|(known, _)| known != name);
-        self.modules.push((name.to_owned(), dependencies));
+    /// Adds a module with everything that has to be loaded before it, in order, unless it is there.
+    pub fn insert(&mut self, name: &str, dependencies: &[String]) {
+        if self.contains(name) {
+            return;
+        }
+        self.text.push_str(name);
+        self.text.push(':');
+        for dependency in dependencies {
+            self.text.push(' ');
+            self.text.push_str(dependency);
+        }
+        self.text.push('\n');
     }
 
     /// Whether the initramfs carries this module. One it does not carry is taken to be built into the kernel.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.modules.iter().any(|(known, _)| known == name)
+        self.dependencies(name).is_some()
     }
 
     /// Every module, in the order in which they were added.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.modules.iter().map(|(name, _)| name.as_str())
+        self.entries().map(|(name, _)| name)
     }
 
     /// What to load, in order and without repetition, so that all of `wanted` work. Wanted modules that are not
@@ -52,12 +60,11 @@ impl ModuleManifest {
     #[must_use]
     pub fn load_order(&self, wanted: &[&str]) -> Vec<String> {
         let mut order: Vec<String> = Vec::new();
-        for wanted in wanted {
-            for (name, dependencies) in self.modules.iter().filter(|(name, _)| name == wanted) {
-                for module in dependencies.iter().chain([name]) {
-                    if !order.contains(module) {
-                        order.push(module.clone());
-                    }
+        for &wanted in wanted {
+            let Some(dependencies) = self.dependencies(wanted) else { continue };
+            for module in words(dependencies).chain([wanted]) {
+                if !order.iter().any(|known| known == module) {
+                    order.push(module.to_owned());
                 }
             }
         }
@@ -66,18 +73,8 @@ impl ModuleManifest {
 
     /// The manifest as text.
     #[must_use]
-    pub fn render(&self) -> String {
-        let mut text = String::new();
-        for (name, dependencies) in &self.modules {
-            text.push_str(name);
-            text.push(':');
-            for dependency in dependencies {
-                text.push(' ');
-                text.push_str(dependency);
-            }
-            text.push('\n');
-        }
-        text
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Reads a manifest.
@@ -85,20 +82,35 @@ impl ModuleManifest {
     /// # Errors
     /// [`ManifestError`] with the line's number when a line has no colon or a name is not one a kernel module can
     /// have; names become paths, so nothing else is let through.
-    pub fn parse(text: &str) -> Result<ModuleManifest, ManifestError> {
-        let mut manifest = ModuleManifest::default();
+    pub fn parse(text: Vec<u8>) -> Result<ModuleManifest, ManifestError> {
+        let text = String::from_utf8(text).map_err(|error| {
+            let before = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+            ManifestError { line: 1 + before.filter(|byte| **byte == b'\n').count(), reason: NOT_A_NAME }
+        })?;
         for (index, line) in text.lines().enumerate() {
             let error = |reason| ManifestError { line: index + 1, reason };
             let (name, dependencies) = line.split_once(':').ok_or(error("no colon"))?;
-            let dependencies: Vec<String> =
-                dependencies.split_ascii_whitespace().map(str::to_owned).collect();
-            if !is_module_name(name) || !dependencies.iter().all(|name| is_module_name(name)) {
-                return Err(error("not a module name"));
+            if !words(dependencies).chain([name]).all(is_module_name) {
+                return Err(error(NOT_A_NAME));
             }
-            manifest.insert(name, dependencies);
         }
-        Ok(manifest)
+        Ok(ModuleManifest { text })
     }
+
+    /// Names and what follows them.
+    fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.text.lines().filter_map(|line| line.split_once(':'))
+    }
+
+    fn dependencies(&self, name: &str) -> Option<&str> {
+        self.entries().find(|(known, _)| *known == name).map(|(_, dependencies)| dependencies)
+    }
+}
+
+const NOT_A_NAME: &str = "not a module name";
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(' ').filter(|word| !word.is_empty())
 }
 
 /// Whether `name` can be a module's: letters, digits and underscores.
@@ -113,17 +125,17 @@ mod tests {
 
     fn manifest() -> ModuleManifest {
         let mut manifest = ModuleManifest::default();
-        manifest.insert("virtio", vec!["virtio_ring".into()]);
-        manifest.insert("virtio_ring", vec![]);
-        manifest.insert("virtio_blk", vec!["virtio_ring".into(), "virtio".into()]);
-        manifest.insert("virtio_net", vec!["virtio_ring".into(), "virtio".into(), "failover".into()]);
-        manifest.insert("failover", vec![]);
+        manifest.insert("virtio", &["virtio_ring".into()]);
+        manifest.insert("virtio_ring", &[]);
+        manifest.insert("virtio_blk", &["virtio_ring".into(), "virtio".into()]);
+        manifest.insert("virtio_net", &["virtio_ring".into(), "virtio".into(), "failover".into()]);
+        manifest.insert("failover", &[]);
         manifest
     }
 
     #[test]
     fn a_manifest_survives_text() {
-        assert_eq!(ModuleManifest::parse(&manifest().render()), Ok(manifest()));
+        assert_eq!(ModuleManifest::parse(manifest().text().into()), Ok(manifest()));
     }
 
     #[test]
@@ -137,8 +149,11 @@ mod tests {
 
     #[test]
     fn a_name_that_would_leave_the_directory_is_refused() {
-        assert!(ModuleManifest::parse("../../etc/passwd:\n").is_err());
-        assert!(ModuleManifest::parse("virtio: ../x\n").is_err());
-        assert!(ModuleManifest::parse("virtio\n").is_err());
+        let fails = |text: &[u8]| ModuleManifest::parse(text.to_vec()).unwrap_err().line;
+        assert_eq!(fails(b"../../etc/passwd:\n"), 1);
+        assert_eq!(fails(b"virtio:\nvirtio_blk: ../x\n"), 2);
+        assert_eq!(fails(b"virtio\n"), 1);
+        assert_eq!(fails(b"virtio:\nvirtio_\xff:\n"), 2);
+        assert_eq!(fails(b":\n"), 1);
     }
 }

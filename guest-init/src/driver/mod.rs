@@ -7,7 +7,7 @@
 
 mod schedule;
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use firstlight_protocol::boot_spec::{BootSpec, StageOrder};
@@ -18,7 +18,7 @@ use crate::plan::{Plan, Stage, Work};
 use crate::report::{Reporter, boot_time};
 use crate::stage::{Context, Done, perform};
 use crate::sys;
-use crate::wait::{Deadline, lock};
+use crate::wait::{Deadline, Semaphore, lock};
 use schedule::{Lane, Schedule};
 
 /// How long a stage may take besides waiting for its device. None takes a second; this is for a kernel that does
@@ -64,12 +64,12 @@ pub(crate) struct Driver(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    plan: Plan,
+    plan: Arc<Plan>,
     context: Arc<Context>,
     reporter: Reporter,
     state: Mutex<State>,
-    /// Signalled for workers without work: there is some, or there will be none.
-    changed: Condvar,
+    /// For workers without work: there is some for one of them, or there will be none.
+    handed: Semaphore,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ struct State {
     threads: u32,
     /// How many of them wait for work.
     idle: usize,
-    /// Stages that have begun, for those who wait.
+    /// Stages that have begun, for those who wait; each is posted to [`Shared::handed`].
     handed: Vec<usize>,
     failure: Option<Failure>,
     halted: bool,
@@ -108,9 +108,25 @@ fn process(work: &Work) -> Option<Process> {
     }
 }
 
+/// That a stage is done.
+fn stage_done(plan: &Plan, index: usize, dur: u64, thread: u32, done: Done) -> Event {
+    let needs = plan.direct_needs(index).into_iter();
+    Event::StageDone {
+        stage: plan.name(index),
+        dur,
+        thread: Some(thread),
+        index: u32::try_from(index).ok(),
+        needs: needs.filter_map(|need| u32::try_from(need).ok()).collect(),
+        skipped: done.skipped,
+    }
+}
+
 impl Driver {
     /// Starts the boot.
-    pub(crate) fn start(plan: Plan, context: Arc<Context>, reporter: Reporter) -> Driver {
+    ///
+    /// # Errors
+    /// Those of `eventfd(2)`.
+    pub(crate) fn start(plan: Plan, context: Arc<Context>, reporter: Reporter) -> nix::Result<Driver> {
         let serial = context.spec.boot.stages == StageOrder::Serial;
         let lane_of = |index: usize| {
             plan.stages.get(index).map_or(Lane::Worker, |stage| lane(&stage.work, &context.spec))
@@ -125,9 +141,10 @@ impl Driver {
             failure: None,
             halted: false,
         });
-        let driver = Driver(Arc::new(Shared { plan, context, reporter, state, changed: Condvar::new() }));
+        let plan = Arc::new(plan);
+        let driver = Driver(Arc::new(Shared { plan, context, reporter, state, handed: Semaphore::new()? }));
         driver.0.start_workers();
-        driver
+        Ok(driver)
     }
 
     /// Does the supervisor's next stages, up to one that starts a process.
@@ -153,7 +170,7 @@ impl Driver {
 
     /// The failure of `turn`, under its stage's name.
     pub(crate) fn fail_turn(&self, turn: Turn, fault: Fault) -> Failure {
-        Failure { stage: self.0.name(turn.stage), fault }
+        Failure { stage: self.0.plan.name(turn.stage), fault }
     }
 
     /// The first failure of a worker's stage, a stage that takes too long included.
@@ -161,7 +178,7 @@ impl Driver {
         let state = lock(&self.0.state);
         let overdue = state.deadlines.iter().find(|(_, deadline)| deadline.passed());
         let overdue = overdue.map(|(stage, _)| Failure {
-            stage: self.0.name(*stage),
+            stage: self.0.plan.name(*stage),
             fault: Fault {
                 errno: Some(nix::errno::Errno::ETIMEDOUT),
                 path: None,
@@ -178,33 +195,30 @@ impl Driver {
 
     /// Starts no more stages. Those that wait for a device stop waiting.
     pub(crate) fn halt(&self) {
-        lock(&self.0.state).halted = true;
-        self.0.changed.notify_all();
+        let mut state = lock(&self.0.state);
+        state.halted = true;
+        self.0.release(state);
         self.0.context.cancelled.raise();
     }
 }
 
 impl Shared {
-    fn name(&self, stage: usize) -> String {
-        self.plan.stages.get(stage).map(|stage| stage.name.clone()).unwrap_or_default()
-    }
-
     /// Has a worker for every stage of theirs that may start: one that waits for work, or a new one.
     fn start_workers(self: &Arc<Self>) {
-        let mut state = lock(&self.state);
-        while !state.is_over() {
-            let Some(stage) = state.schedule.start_next(Lane::Worker) else { break };
-            self.set_deadline(&mut state, stage);
+        while let Some(stage) = self.next_stage(Lane::Worker) {
+            let mut state = lock(&self.state);
             if state.handed.len() < state.idle {
                 state.handed.push(stage);
-                self.changed.notify_one();
+                drop(state);
+                self.handed.post(1);
                 continue;
             }
             state.threads += 1;
-            let (thread, shared) = (state.threads, Arc::clone(self));
+            let thread = state.threads;
+            drop(state);
+            let shared = Arc::clone(self);
             if let Err(errno) = sys::spawn(move || shared.work(stage, thread)) {
-                let fault = CallError::of("start a thread")(errno).into();
-                state.failure = Some(Failure { stage: self.name(stage), fault });
+                self.fail(stage, CallError::of("start a thread")(errno).into());
             }
         }
     }
@@ -212,16 +226,10 @@ impl Shared {
     /// Wakes the supervisor if there is something for it.
     fn wake_supervisor(&self) {
         let state = lock(&self.state);
-        if state.failure.is_some() || state.schedule.has_next(Lane::Supervisor) {
-            self.context.wake.raise();
-        }
-    }
-
-    fn set_deadline(&self, state: &mut State, stage: usize) {
-        let for_device = Duration::from_millis(self.context.spec.boot.device_timeout_ms.into());
-        state.deadlines.push((stage, Deadline::after(STAGE_TIMEOUT + for_device)));
-        // Only the supervisor watches deadlines; it has to learn of the first one.
-        if state.deadlines.len() == 1 {
+        let wanted = state.failure.is_some() || state.schedule.has_next(Lane::Supervisor);
+        // Whoever is woken may run at once, and will want the lock.
+        drop(state);
+        if wanted {
             self.context.wake.raise();
         }
     }
@@ -244,13 +252,23 @@ impl Shared {
     /// Waits to be handed a stage; `None` when the boot is over.
     fn wait_for_stage(&self) -> Option<usize> {
         let mut state = lock(&self.state);
-        state.idle += 1;
-        while state.handed.is_empty() && !state.is_over() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if state.is_over() {
+            return None;
         }
+        state.idle += 1;
+        drop(state);
+        self.handed.wait();
+        let mut state = lock(&self.state);
         state.idle -= 1;
         // What was handed over before the boot was called off is not begun any more.
         if state.is_over() { None } else { state.handed.pop() }
+    }
+
+    /// Lets the workers without work go. The boot is over.
+    fn release(&self, state: MutexGuard<'_, State>) {
+        let idle = state.idle;
+        drop(state);
+        self.handed.post(idle);
     }
 
     /// Does a stage's work; `false` when it failed the boot.
@@ -263,7 +281,7 @@ impl Shared {
                 true
             }
             Err(fault) => {
-                self.fail(stage, fault);
+                self.fail(index, fault);
                 false
             }
         }
@@ -275,10 +293,16 @@ impl Shared {
             return None;
         }
         let stage = state.schedule.start_next(lane)?;
-        match lane {
-            Lane::Worker => self.set_deadline(&mut state, stage),
-            // It cannot watch over itself.
-            Lane::Supervisor => {}
+        // The supervisor cannot watch over itself.
+        if lane == Lane::Worker {
+            let for_device = Duration::from_millis(self.context.spec.boot.device_timeout_ms.into());
+            state.deadlines.push((stage, Deadline::after(STAGE_TIMEOUT + for_device)));
+            let is_first = state.deadlines.len() == 1;
+            drop(state);
+            // It is woken for what is the supervisor's, but has to learn of the first deadline.
+            if is_first {
+                self.context.wake.raise();
+            }
         }
         Some(stage)
     }
@@ -293,28 +317,20 @@ impl Shared {
     }
 
     fn complete(&self, index: usize, started: u64, thread: u32, done: Done) {
-        let needs = self.plan.direct_needs(index);
-        let needs = needs.into_iter().filter_map(|need| u32::try_from(need).ok()).collect();
-        self.reporter.emit_since(started, |dur| Event::StageDone {
-            stage: self.name(index),
-            dur,
-            thread: Some(thread),
-            index: u32::try_from(index).ok(),
-            needs,
-            skipped: done.skipped,
-        });
+        let plan = Arc::clone(&self.plan);
+        self.reporter.emit_since(started, move |dur| stage_done(&plan, index, dur, thread, done));
         let mut state = lock(&self.state);
         state.deadlines.retain(|(stage, _)| *stage != index);
         state.schedule.complete(index);
         if state.is_over() {
-            self.changed.notify_all();
+            self.release(state);
         }
     }
 
-    fn fail(&self, stage: &Stage, fault: Fault) {
+    fn fail(&self, stage: usize, fault: Fault) {
         let mut state = lock(&self.state);
-        state.failure.get_or_insert(Failure { stage: stage.name.clone(), fault });
-        self.changed.notify_all();
+        state.failure.get_or_insert_with(|| Failure { stage: self.plan.name(stage), fault });
+        self.release(state);
         self.context.wake.raise();
     }
 }

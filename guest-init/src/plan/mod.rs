@@ -36,6 +36,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The name of a stage.
+    pub(crate) fn name(&self, stage: usize) -> String {
+        self.stages.get(stage).map(|stage| stage.name.clone()).unwrap_or_default()
+    }
+
     /// The needs of a stage that no other of its needs has to wait for in turn: what a reader has to be told.
     pub(crate) fn direct_needs(&self, stage: usize) -> Vec<usize> {
         let needs = |stage: usize| self.stages.get(stage).map_or(&[][..], |stage| &stage.needs);

@@ -24,7 +24,7 @@ fn manifest() -> ModuleManifest {
     let text = "virtio:\nvirtio_ring:\nvirtio_mmio: virtio virtio_ring\nvirtio_pci: virtio virtio_ring\n\
                 virtio_blk: virtio virtio_ring\nvirtio_net: virtio virtio_ring\nerofs:\noverlay:\nsquashfs:\n\
                 vmw_vsock_virtio_transport: virtio virtio_ring vsock\nvsock:\n";
-    ModuleManifest::parse(text).unwrap()
+    ModuleManifest::parse(text.into()).unwrap()
 }
 
 fn planned(change: impl FnOnce(&mut serde_json::Value)) -> Plan {

@@ -1,6 +1,7 @@
 //! The log of one boot's sentinels, as the bytes that every sink sends.
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -53,8 +54,8 @@ impl Signer {
 #[derive(Debug)]
 pub(super) struct Log {
     signer: Signer,
-    /// What happened, and when, that is no line yet.
-    unsaid: Vec<(u64, Event)>,
+    /// What happened that is no line yet.
+    unsaid: Vec<Unsaid>,
     /// Whether an event becomes a line at once: see [`Log::settle`].
     settled: bool,
     lines: Vec<u8>,
@@ -72,6 +73,19 @@ pub(super) struct Log {
     pub(super) stream: Sink,
     /// No more events follow, and sinks end when they have sent all.
     pub(super) closing: bool,
+}
+
+/// Something that happened. The event is made when it is told.
+struct Unsaid {
+    /// When it happened.
+    t: u64,
+    event: Box<dyn FnOnce() -> Event + Send>,
+}
+
+impl fmt::Debug for Unsaid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unsaid").field("t", &self.t).finish_non_exhaustive()
+    }
 }
 
 /// Whether a sink has something left to do.
@@ -160,26 +174,27 @@ impl Log {
             return false;
         }
         self.agent_events += u32::from(about_agent);
-        self.append_at(boot_time(), event);
+        self.append_at(boot_time(), move || event);
         self.settled
     }
 
     /// Appends that something that began at `since` is done now; `event` is given the nanoseconds it took.
-    pub(super) fn append_since(&mut self, since: u64, event: impl FnOnce(u64) -> Event) -> bool {
+    pub(super) fn append_since(
+        &mut self,
+        since: u64,
+        event: impl FnOnce(u64) -> Event + Send + 'static,
+    ) -> bool {
         let now = boot_time();
-        self.append_at(now, event(now.saturating_sub(since)));
+        self.append_at(now, move || event(now.saturating_sub(since)));
         self.settled
     }
 
     /// Appends an event that happened at `t`.
-    pub(super) fn append_at(&mut self, t: u64, event: Event) {
-        if stands(&event) && !self.standing.contains(&event) && self.standing.len() < MAX_STANDING {
-            self.standing.push(event.clone());
-        }
+    pub(super) fn append_at(&mut self, t: u64, event: impl FnOnce() -> Event + Send + 'static) {
         if self.settled {
-            self.say(t, event);
+            self.say(t, event());
         } else {
-            self.unsaid.push((t, event));
+            self.unsaid.push(Unsaid { t, event: Box::new(event) });
         }
     }
 
@@ -187,16 +202,16 @@ impl Log {
     /// before them for as long as it is a short one.
     pub(super) fn settle(&mut self) {
         self.settled = true;
-        for (t, event) in std::mem::take(&mut self.unsaid) {
-            self.say(t, event);
+        for Unsaid { t, event } in std::mem::take(&mut self.unsaid) {
+            self.say(t, event());
         }
     }
 
     /// Makes a line of the first event alone, if it is none yet.
     pub(super) fn say_first(&mut self) {
         if self.count == 0 && !self.unsaid.is_empty() {
-            let (t, event) = self.unsaid.remove(0);
-            self.say(t, event);
+            let Unsaid { t, event } = self.unsaid.remove(0);
+            self.say(t, event());
         }
     }
 
@@ -206,6 +221,9 @@ impl Log {
 
     /// Makes a line of an event, with the next sequence number.
     fn say(&mut self, t: u64, event: Event) {
+        if stands(&event) && !self.standing.contains(&event) && self.standing.len() < MAX_STANDING {
+            self.standing.push(event.clone());
+        }
         self.count += 1;
         let line = self.signer.line(self.count, t, event);
         self.lines.extend_from_slice(line.as_bytes());
@@ -248,9 +266,8 @@ impl Log {
         if from == boot {
             return false;
         }
+        self.settle();
         self.signer = Signer::of(boot, self.signer.key().of_copy(boot));
-        self.settled = true;
-        self.unsaid.clear();
         self.lines.clear();
         self.count = 0;
         self.console_taken = 0;
@@ -258,9 +275,9 @@ impl Log {
         // As with every line: the copy is a help, and the sinks have it all.
         let _ = self.copy.set_len(0);
         let now = boot_time();
-        self.append_at(now, Event::Restored { from });
+        self.say(now, Event::Restored { from });
         for event in std::mem::take(&mut self.standing) {
-            self.append_at(now, event);
+            self.say(now, event);
         }
         true
     }
@@ -357,8 +374,8 @@ mod tests {
     fn the_first_event_can_be_said_before_the_others() {
         let (mut log, _copy) = unsettled();
         log.say_first();
-        log.append_at(7, Event::InitStart);
-        log.append_at(8, Event::AgentReady);
+        log.append_at(7, || Event::InitStart);
+        log.append_at(8, || Event::AgentReady);
         log.say_first();
         let first = log.rest_from(0).to_vec();
         log.say_first();
@@ -371,7 +388,7 @@ mod tests {
     #[test]
     fn what_happens_before_the_log_is_settled_is_said_then_in_order_and_with_its_own_time() {
         let (mut log, copy) = unsettled();
-        log.append_at(7, Event::InitStart);
+        log.append_at(7, || Event::InitStart);
         assert!(!log.append(Event::AgentReady), "nobody need be woken for it");
         assert_eq!(log.rest_from(0), b"");
         log.settle();
@@ -405,7 +422,7 @@ mod tests {
     #[test]
     fn lines_are_numbered_from_one_and_read_back_one_by_one() {
         let (mut log, _copy) = log();
-        log.append_at(7, Event::InitStart);
+        log.append_at(7, || Event::InitStart);
         log.append(Event::AgentReady);
         let first = log.line_at(0).to_vec();
         let second = log.line_at(first.len()).to_vec();
@@ -419,7 +436,7 @@ mod tests {
     #[test]
     fn the_copy_has_everything() {
         let (mut log, copy) = log();
-        log.append_at(7, Event::InitStart);
+        log.append_at(7, || Event::InitStart);
         log.append(Event::PowerOff);
         assert_eq!(std::fs::read(copy.path()).unwrap(), log.rest_from(0));
     }
@@ -427,7 +444,7 @@ mod tests {
     #[test]
     fn a_log_goes_on_with_the_number_after_the_last() {
         let (mut first, copy) = log();
-        first.append_at(7, Event::InitStart);
+        first.append_at(7, || Event::InitStart);
         first.append(Event::AgentReady);
         let mut second = Log::resume(signer(), copy.reopen().unwrap(), first.rest_from(0).to_vec());
         let begun = second.rest_from(0).len();
@@ -440,7 +457,7 @@ mod tests {
     #[test]
     fn a_hand_over_that_fails_says_nothing_and_takes_no_number() {
         let (mut log, copy) = log();
-        log.append_at(7, Event::InitStart);
+        log.append_at(7, || Event::InitStart);
         let console = tempfile::tempfile().unwrap();
         let errno = log.hand_over(Event::PowerOff, console.as_fd(), || Errno::ENOENT);
         assert_eq!(errno, Errno::ENOENT);
@@ -452,7 +469,7 @@ mod tests {
     #[test]
     fn a_copy_tells_how_things_stand_under_its_own_name_and_nothing_of_how_they_came_to() {
         let (mut log, copy) = log();
-        log.append_at(7, Event::InitStart);
+        log.append_at(7, || Event::InitStart);
         log.append(Event::AgentReady);
         log.append(Event::AgentExit { status: ExitStatus::Code(1), restarts: 1 });
         log.append(Event::AgentReady);
@@ -469,6 +486,19 @@ mod tests {
         assert_eq!(events, [(1, restored), (2, Event::AgentReady), (3, Event::PowerOff)]);
         assert!(told.iter().all(|sentinel| sentinel.boot == boot));
         assert_eq!(std::fs::read(copy.path()).unwrap(), log.rest_from(0));
+    }
+
+    #[test]
+    fn a_copy_made_before_anything_was_told_tells_how_things_stand_as_well() {
+        let (mut log, _copy) = unsettled();
+        log.append_at(7, || Event::InitStart);
+        log.append(Event::AgentReady);
+        let boot = BootId([9; 4]);
+        assert!(log.become_copy(boot));
+        let key = MacKey::new(&signer().key().of_copy(boot));
+        let lines = log.rest_from(0).split_inclusive(|byte| *byte == b'\n');
+        let told = lines.map(|line| Sentinel::parse(line.trim_ascii_end(), &key).unwrap().event);
+        assert_eq!(told.collect::<Vec<_>>(), [Event::Restored { from: BootId([1; 4]) }, Event::AgentReady]);
     }
 
     #[test]

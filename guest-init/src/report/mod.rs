@@ -23,7 +23,6 @@ mod stream;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -32,6 +31,8 @@ use firstlight_protocol::boot_spec::{BootSpec, Transport};
 use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::Event;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::console;
@@ -84,8 +85,10 @@ impl Reporter {
         wake: Arc<Flag>,
     ) -> Result<Reporter, CallError> {
         let console = console.try_clone().map_err(CallError::io("dup", "/dev/console"))?;
-        let events = File::options().create(true).append(true).mode(0o600).open(EVENTS_PATH);
-        let log = Log::new(Signer::new(spec), events.map_err(CallError::io("open", EVENTS_PATH))?);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_CLOEXEC;
+        let events = open(EVENTS_PATH, flags, Mode::from_bits_truncate(0o600));
+        let events = events.map_err(CallError::on("open", EVENTS_PATH))?;
+        let log = Log::new(Signer::new(spec), events.into());
         let shared = Arc::new(Shared {
             log: Mutex::new(log),
             changed: Condvar::new(),
@@ -95,7 +98,7 @@ impl Reporter {
             transport: spec.boot.transport,
             yielding: Mutex::new(Some(Vec::new())),
         });
-        lock(&shared.log).append_at(since, Event::InitStart);
+        lock(&shared.log).append_at(since, || Event::InitStart);
         Ok(Reporter(shared))
     }
 
@@ -204,8 +207,8 @@ impl Reporter {
     }
 
     /// Says that what began at `since`, in nanoseconds of [`boot_time`], is done. `event` is given the nanoseconds it took, up
-    /// to the very moment that the event carries: whoever subtracts one from the other gets `since`.
-    pub(crate) fn emit_since(&self, since: u64, event: impl FnOnce(u64) -> Event) {
+    /// to the very moment that the event carries: whoever subtracts one from the other gets `since`. That may be later.
+    pub(crate) fn emit_since(&self, since: u64, event: impl FnOnce(u64) -> Event + Send + 'static) {
         let mut log = lock(&self.0.log);
         if log.append_since(since, event) {
             self.0.wake_followers(&log);

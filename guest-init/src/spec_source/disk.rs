@@ -1,14 +1,13 @@
 //! The boot spec on a disk of its own: by virtio serial or file-system label, as `/boot.json` of a file system or as
 //! the disk's first bytes.
 
-use std::fs::File;
-use std::io::Read;
-
 use firstlight_protocol::boot_spec::{DISK_NAME, FileSystem, MAX_SPEC_BYTES};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{Found, Machine, SpecError, read_file};
+use super::{Found, Machine, READ_LIMIT, SpecError, read_file};
 use crate::error::CallError;
+use crate::files;
 use crate::plan::block_driver;
 use crate::stage::mounts::make_directory;
 
@@ -56,8 +55,7 @@ fn read_disk(machine: Machine<'_>, device: &str) -> Result<Found, SpecError> {
 
 /// The document from the first byte to the first NUL.
 fn read_raw(device: &str) -> Result<Found, SpecError> {
-    let file = File::open(device).map_err(CallError::io("open", device))?;
-    let mut bytes = super::read_bounded(file).map_err(CallError::io("read", device))?;
+    let mut bytes = read_device(device, READ_LIMIT)?;
     if let Some(end) = bytes.iter().take(MAX_SPEC_BYTES).position(|byte| *byte == 0) {
         bytes.truncate(end);
     }
@@ -65,11 +63,11 @@ fn read_raw(device: &str) -> Result<Found, SpecError> {
 }
 
 fn read_start(device: &str) -> Result<Vec<u8>, SpecError> {
-    let file = File::open(device).map_err(CallError::io("open", device))?;
-    let mut start = Vec::with_capacity(FileSystem::DETECT_LEN);
-    let limit = u64::try_from(FileSystem::DETECT_LEN).unwrap_or(0);
-    file.take(limit).read_to_end(&mut start).map_err(CallError::io("read", device))?;
-    Ok(start)
+    read_device(device, FileSystem::DETECT_LEN as u64)
+}
+
+fn read_device(device: &str, limit: u64) -> Result<Vec<u8>, SpecError> {
+    Ok(files::read(device, limit)?.ok_or_else(|| CallError::on("open", device)(Errno::ENOENT))?)
 }
 
 /// Whether a file system's own label is the boot spec's. Source: `s_volume_name` of ext4's super block and

@@ -3,9 +3,6 @@
 mod disk;
 mod fw_cfg;
 
-use std::fs::File;
-use std::io::Read;
-
 use firstlight_protocol::boot_spec::{
     BootSpec, BootSpecError, DISK_NAME, FW_CFG_NAME, INITRAMFS_PATH, MAX_SPEC_BYTES,
 };
@@ -13,11 +10,12 @@ use firstlight_protocol::module_manifest::ModuleManifest;
 use nix::errno::Errno;
 
 use crate::error::{CallError, Cause};
+use crate::files;
 use crate::stage::devices::Devices;
 use crate::stage::modules::{Loader, ModuleError};
 
-/// Bytes that most documents fit in, and are read at once.
-const USUAL_SPEC_BYTES: usize = 4 << 10;
+/// One byte more than a document may have is read, so that one too large is refused as such.
+const READ_LIMIT: u64 = MAX_SPEC_BYTES as u64 + 1;
 
 /// There is no boot spec, or none that can be used. Without one there is no key either, so this is said in
 /// plain words on the console.
@@ -110,21 +108,8 @@ fn from_initramfs() -> Result<Option<Found>, SpecError> {
 
 /// Reads a document from a file; `None` when there is no such file.
 fn read_file(path: &str) -> Result<Option<Found>, SpecError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(CallError::io("open", path)(error).into()),
-    };
-    let bytes = read_bounded(file).map_err(CallError::io("read", path))?;
-    Ok(Some(Found { bytes, source_name: path.to_owned() }))
-}
-
-/// Reads at most one byte more than a document may have, so that one too large is refused as such.
-fn read_bounded(file: File) -> std::io::Result<Vec<u8>> {
-    let limit = u64::try_from(MAX_SPEC_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::with_capacity(USUAL_SPEC_BYTES);
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let bytes = files::read(path, READ_LIMIT)?;
+    Ok(bytes.map(|bytes| Found { bytes, source_name: path.to_owned() }))
 }
 
 #[cfg(test)]
@@ -156,9 +141,10 @@ mod tests {
 
     #[test]
     fn a_document_too_large_is_read_no_further_than_it_takes_to_know() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(10 << 20).unwrap();
-        assert_eq!(read_bounded(file).unwrap().len(), MAX_SPEC_BYTES + 1);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(10 << 20).unwrap();
+        let found = read_file(file.path().to_str().unwrap()).unwrap().unwrap();
+        assert_eq!(found.bytes.len(), MAX_SPEC_BYTES + 1);
     }
 
     #[test]

@@ -261,7 +261,7 @@ mod tests {
             sys: std::fs::File::open("/proc/self/fdinfo").unwrap().into(),
             cancelled: Arc::new(Flag::new().unwrap()),
         };
-        let of = |text: &str| devices.transports_of(&ModuleManifest::parse(text).unwrap());
+        let of = |text: &str| devices.transports_of(&ModuleManifest::parse(text.into()).unwrap());
         assert_eq!(of("virtio_mmio:\noverlay:\n"), Transports { mmio: true, pci: false });
         assert_eq!(of("virtio_pci:\n"), Transports { mmio: false, pci: true });
         assert_eq!(of("virtio_mmio:\nvirtio_pci:\n"), Transports::default(), "neither shows itself");

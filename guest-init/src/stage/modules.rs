@@ -1,8 +1,6 @@
 //! Kernel modules, from the initramfs into the kernel.
 
 use std::ffi::CStr;
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
@@ -13,10 +11,8 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::sys::stat::Mode;
 
 use crate::error::{CallError, Cause};
+use crate::files;
 use crate::wait::lock;
-
-/// Bytes that most manifests fit in, and are read at once.
-const USUAL_BYTES: usize = 4 << 10;
 
 /// A module could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +44,8 @@ impl Cause for ModuleError {
 /// # Errors
 /// [`ModuleError`] when the file cannot be read or understood.
 pub(crate) fn manifest() -> Result<ModuleManifest, ModuleError> {
-    let mut text = String::with_capacity(USUAL_BYTES);
-    // All of it; only a file by itself is asked for its size first.
-    match File::open(PATH).and_then(|file| file.take(u64::MAX).read_to_string(&mut text)) {
-        Ok(_) => Ok(ModuleManifest::parse(&text)?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(ModuleManifest::default()),
-        Err(error) => Err(CallError::io("read", PATH)(error).into()),
-    }
+    let text = files::read(PATH, u64::MAX)?;
+    Ok(text.map(ModuleManifest::parse).transpose()?.unwrap_or_default())
 }
 
 /// Loads modules, each once.

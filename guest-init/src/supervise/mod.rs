@@ -19,6 +19,8 @@ use std::time::Duration;
 use firstlight_protocol::boot_spec::{Mode, RootSource};
 use firstlight_protocol::init_command::InitCommand;
 use firstlight_protocol::sentinel::{Event, ExitStatus};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat;
 use nix::unistd::Pid;
 
 use crate::driver::{Driver, Failure, Process, Turn};
@@ -83,7 +85,7 @@ pub(crate) struct Supervisor {
     tell_due: Deadline,
     /// For the program when there is no agent, and for the agent's own messages.
     console: File,
-    null: File,
+    null: OwnedFd,
 }
 
 /// What a supervisor has open. It is opened before the driver starts: while a stage switches the root, there is an
@@ -92,7 +94,7 @@ pub(crate) struct Descriptors {
     signals: Signals,
     cgroups: Cgroups,
     console: File,
-    null: File,
+    null: OwnedFd,
 }
 
 impl Descriptors {
@@ -101,12 +103,12 @@ impl Descriptors {
     /// # Errors
     /// [`CallError`] of a descriptor that cannot be made.
     pub(crate) fn open(console: File) -> Result<Descriptors, CallError> {
-        let null = File::options().read(true).write(true).open("/dev/null");
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, stat::Mode::empty());
         Ok(Descriptors {
             signals: Signals::open().map_err(CallError::of("signalfd"))?,
             cgroups: Cgroups::open()?,
             console,
-            null: null.map_err(CallError::io("open", "/dev/null"))?,
+            null: null.map_err(CallError::on("open", "/dev/null"))?,
         })
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn append(spec: &BootSpec, choose: &dyn Fn(&str) -> Option<Event>) ->
     let line = Signer::new(spec).line(last_sequence(&log) + 1, boot_time(), event);
     file.write_all(line.as_bytes()).map_err(CallError::io("append to", EVENTS_PATH))?;
     drop(file);
-    let mut console = console::open().map_err(CallError::io("open", "/dev/console"))?;
+    let mut console = console::open().map_err(CallError::on("open", "/dev/console"))?;
     console::set_verbatim(&console, true);
     // A getty may have left its prompt there. A console that takes nothing is no failure: the stream carries it too.
     let _ = console.write_all(format!("\n{line}").as_bytes());
