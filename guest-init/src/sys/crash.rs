@@ -1,5 +1,7 @@
 //! The last line of defence: a PID 1 that dies panics the kernel, so a fault in it powers off instead.
 
+use std::mem::ManuallyDrop;
+
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
@@ -8,38 +10,17 @@ const FAULTS: [Signal; 5] =
     [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT];
 
 /// Bytes of a stack for the handler: the processor's registers, and the few calls that it makes.
-const FAULT_STACK: usize = 8 << 10;
+pub(super) const FAULT_STACK: usize = 8 << 10;
 
-/// Where the handler runs on this thread, whose own stack may be what has run out. In use until it is dropped, by the same
-/// thread.
-#[derive(Debug)]
-pub(crate) struct FaultStack {
-    memory: Vec<u8>,
-}
-
-impl FaultStack {
-    /// Gives the calling thread one. Source: `sigaltstack(2)`; it fails only for want of room, which there is.
-    pub(crate) fn of_this_thread() -> FaultStack {
-        let mut stack = FaultStack { memory: Vec::with_capacity(FAULT_STACK) };
-        stack.set(0);
-        stack
-    }
-
-    fn set(&mut self, flags: libc::c_int) {
-        let place = libc::stack_t {
-            ss_sp: self.memory.as_mut_ptr().cast(),
-            ss_flags: flags,
-            ss_size: self.memory.capacity(),
-        };
-        // SAFETY: the memory is live and nobody else's for as long as this value, which disables it at its end.
-        unsafe { libc::sigaltstack(&raw const place, std::ptr::null_mut()) };
-    }
-}
-
-impl Drop for FaultStack {
-    fn drop(&mut self) {
-        self.set(libc::SS_DISABLE);
-    }
+/// Has the handler run on `stack` when the calling thread faults, whose own stack may be what has run out. Source:
+/// `sigaltstack(2)`; it fails only for want of room, which there is.
+///
+/// # Safety
+/// There are [`FAULT_STACK`] bytes, nobody else's, for as long as the thread lives.
+pub(super) unsafe fn handle_faults_on(stack: *mut libc::c_void) {
+    let stack = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: FAULT_STACK };
+    // SAFETY: the pointer is to a live value, and the memory is the caller's promise.
+    unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
 }
 
 /// Powers off when this process faults. To be called once, by PID 1, before threads are started.
@@ -48,7 +29,9 @@ impl Drop for FaultStack {
 /// Those of `sigaction(2)`.
 pub(crate) fn power_off_on_crash() -> nix::Result<()> {
     // This thread never ends.
-    std::mem::forget(FaultStack::of_this_thread());
+    let mut stack = ManuallyDrop::new(Vec::<u8>::with_capacity(FAULT_STACK));
+    // SAFETY: the memory is large enough, and never given back.
+    unsafe { handle_faults_on(stack.as_mut_ptr().cast()) };
     let action = SigAction::new(SigHandler::Handler(crashed), SaFlags::SA_ONSTACK, SigSet::all());
     for signal in FAULTS {
         // SAFETY: the handler calls nothing but async-signal-safe functions and never returns.

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
-pub(crate) use crash::{FaultStack, power_off_on_crash};
+pub(crate) use crash::power_off_on_crash;
 pub(crate) use spawn::{Child, Credentials, Executable, Launch, Limit, Step, fork_exec};
 pub(crate) use thread::spawn;
 pub(crate) use witness::{Witness, become_program};
