@@ -87,7 +87,8 @@ static void attribute(const char *path, char word[64])
     word[strcspn(word, "\n")] = 0;
 }
 
-/* The first device of a class whose attribute has (or, for the loopback's, has not) this value. */
+/* The first device of a class whose attribute has (or, for the loopback's address, has not) this value. guest-init looks for
+ * the address of the spec, which this program, compiled for all boots of a scene, does not know. */
 static void find(const char *class, const char *wanted, const char *value, int equal, char name[NAME])
 {
     char path[2 * NAME], found[64];
@@ -216,7 +217,7 @@ static void network(void)
     char name[NAME], path[2 * NAME], index_of[64];
     int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (NETWORK) {
-        find("class/net", "type", "772", 0, name);
+        find("class/net", "address", "00:00:00:00:00:00", 0, name);
         snprintf(path, sizeof path, "class/net/%s/ifindex", name);
         attribute(path, index_of);
     }

@@ -31,22 +31,27 @@ pub fn encode(bytes: &[u8]) -> String {
 /// [`HexError`] for any other length or character. At most 16 characters of the input are repeated in it, and
 /// callers that parse secrets replace it by an error that repeats nothing.
 pub fn decode<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
-    let error = || HexError { expected: N * 2, found: text.chars().take(16).collect() };
+    let mut bytes = [0; N];
+    match decode_into(text, &mut bytes) {
+        Some(()) => Ok(bytes),
+        None => Err(HexError { expected: N * 2, found: text.chars().take(16).collect() }),
+    }
+}
+
+/// The same for every length; `None` when the text does not fill `bytes`, or more.
+fn decode_into(text: &str, bytes: &mut [u8]) -> Option<()> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
         _ => None,
     };
-    if text.len() != N * 2 {
-        return Err(error());
+    if text.len() != bytes.len() * 2 {
+        return None;
     }
-    let mut bytes = [0; N];
     for (slot, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let high = digit(pair[0]).ok_or_else(error)?;
-        let low = digit(pair[1]).ok_or_else(error)?;
-        *slot = high << 4 | low;
+        *slot = digit(pair[0])? << 4 | digit(pair[1])?;
     }
-    Ok(bytes)
+    Some(())
 }
 
 /// Names one boot of one VM: 32 random bits from the host, eight hexadecimal digits in text.
@@ -71,7 +76,7 @@ impl FromStr for BootId {
 
 impl Serialize for BootId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&encode(&self.0))
     }
 }
 
