@@ -4,6 +4,7 @@
 //! No monitor runs beside them: what is measured here is the guest's.
 
 pub(crate) mod marks;
+mod processor;
 pub(crate) mod scene;
 pub(crate) mod tools;
 
@@ -29,6 +30,7 @@ use nix::sys::stat::Mode;
 use wait_timeout::ChildExt as _;
 
 use marks::{Marks, Moment, at_entry_of, parse};
+use processor::OneProcessor;
 
 /// How long a boot may take; counted and on a busy machine it takes ten seconds.
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);
@@ -45,6 +47,9 @@ const SECRETS: [u8; 32] = [0x5a; 32];
 pub(crate) enum Look {
     /// The host's clock; the guest runs as it always does.
     Clock,
+    /// The same with QEMU kept on one of the host's processors. Otherwise its threads are moved between them, which makes one
+    /// boot of the same program take a tenth longer than another.
+    ClockOnOneProcessor,
     /// A count of the guest's instructions, with guest time derived from them, so that the guest's timers come after the
     /// same instruction each time. Source: "TCG Instruction Counting" in QEMU's manual.
     Instructions,
@@ -116,8 +121,10 @@ impl Bench {
         let _backend = Backend::start(vm, dir);
         let mut command = self.command(boot, &secrets);
         command.current_dir(dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let kept = (boot.look == Look::ClockOnOneProcessor).then(OneProcessor::keep);
         let power_on = now();
         let qemu = Running(command.spawn().unwrap_or_else(|error| panic!("cannot start QEMU: {error}")));
+        drop(kept);
         watch(qemu, power_on).unwrap_or_else(|why| panic!("the boot did not reach its program: {why}"))
     }
 
@@ -125,7 +132,7 @@ impl Bench {
         let Boot { vm, look, dir, .. } = boot;
         // With time made of instructions, the counter has one tick a nanosecond.
         let tsc_khz = match look {
-            Look::Clock => self.tsc_khz,
+            Look::Clock | Look::ClockOnOneProcessor => self.tsc_khz,
             Look::Instructions => Some(1_000_000),
         };
         let host = Host { kernel_vsock: vm.assets.vsock_backend.is_none(), tsc_khz };
