@@ -47,8 +47,8 @@ const SECRETS: [u8; 32] = [0x5a; 32];
 pub(crate) enum Look {
     /// The host's clock; the guest runs as it always does.
     Clock,
-    /// The same with QEMU kept on one of the host's processors. Otherwise its threads are moved between them, which makes one
-    /// boot of the same program take a tenth longer than another.
+    /// The same with QEMU kept on one of the host's processors. Otherwise its threads are moved between them, which has its part
+    /// in that one boot takes longer than the next.
     ClockOnOneProcessor,
     /// A count of the guest's instructions, with guest time derived from them, so that the guest's timers come after the
     /// same instruction each time. Source: "TCG Instruction Counting" in QEMU's manual.
