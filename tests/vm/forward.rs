@@ -16,9 +16,17 @@ const ECHO: &str = "nc -ll -p 7000 -e cat";
 /// Starts a VM with the echo service on port 7000.
 fn start<'lab>(lab: &'lab Lab, name: &str) -> Vm<'lab> {
     let vm = lab.start(name, &["--", "sh", "-c", ECHO]);
-    let _ = vm.sh("until netstat -ltn | grep -q :7000; do :; done");
+    await_listener(&vm, 7000);
     vm
 }
+
+fn await_listener(vm: &Vm<'_>, port: u16) {
+    let _ = vm.sh(&format!("until netstat -ltn | grep -q :{port}; do :; done"));
+}
+
+/// Connections that may wait for an echo service: what its listener says to the guest's kernel, which resets some of those
+/// that are more.
+const BACKLOG: usize = 20;
 
 /// The next line of `forward --json` of this kind.
 #[track_caller]
@@ -63,13 +71,18 @@ fn echo(mut stream: TcpStream, bytes: &[u8]) {
 #[test]
 fn connections_into_the_guest_are_carried_with_their_half_close_many_at_once() {
     let Some(lab) = Lab::open() else { return };
-    let _vm = start(&lab, "into");
-    let mut forward = lab.follow(&["forward", "--json", "into", "0:7000"]);
-    let address = opened(&mut forward);
+    let services = format!("{} & {ECHO}", ECHO.replace("7000", "7001"));
+    let vm = lab.start("into", &["--", "sh", "-c", &services]);
+    for port in [7000, 7001] {
+        await_listener(&vm, port);
+    }
+    let mut forward = lab.follow(&["forward", "--json", "into", "0:7000", "0:7001"]);
+    let addresses = [(); 2].map(|()| opened(&mut forward));
+    let [address, _] = addresses;
     echo(dial(address), b"question");
     let bytes: Vec<u8> = (0..1_u32 << 20).flat_map(u32::to_le_bytes).collect();
     echo(dial(address), &bytes);
-    let clients: Vec<TcpStream> = (0..40).map(|_| dial(address)).collect();
+    let clients: Vec<TcpStream> = addresses.repeat(BACKLOG).into_iter().map(dial).collect();
     for (client, number) in clients.into_iter().zip(0_u32..) {
         echo(client, &number.to_le_bytes());
     }

@@ -1,5 +1,6 @@
 //! A monitor's life: it takes the VM, starts or adopts its boot, watches it, and closes the record.
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 
 use tokio::net::UnixListener;
@@ -37,7 +38,8 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// Watches the VM in `vm_dir`, which is also the working directory, until its VMM is gone.
 pub(super) async fn live(vm_dir: &Path, task: Task) -> Result<(), MonitorError> {
-    let lock = take_lock().await?;
+    // It goes with this process and not a moment before: whoever waits for it to remove the VM finds none of us left.
+    let lock = ManuallyDrop::new(take_lock().await?);
     let vm = VmDir::open(vm_dir)?;
     let mut ledger = Ledger::open(Path::new(name::JOURNAL))?;
     let open = ledger.fold().boot().filter(|boot| !boot.is_closed()).cloned();
