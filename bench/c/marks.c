@@ -3,8 +3,8 @@
  *   -plugin marks.so,mark=NAME:HEX,mark=NAME:HEX,...[,count=on]
  *
  * HEX is the machine code at a place in the guest, such as a program's entry point. Each time a translation block that
- * begins with it is executed, one line goes to standard output: `mark NAME NANOSECONDS PROCESSOR TRANSLATED EXECUTED`, the
- * first by the host's monotonic clock, the second the processor time that QEMU has taken, in ns too, and then instructions:
+ * begins with it is executed, and under the name `start` before the guest's very first, one line goes to standard output:
+ * `mark NAME NANOSECONDS PROCESSOR TRANSLATED EXECUTED`, the first by the host's monotonic clock, the second the processor time that QEMU has taken, in ns too, and then instructions:
  * those that QEMU has translated so far, again if it had to do so again, and with `count=on` those that the guest has executed.
  * Without it nothing that is executed is instrumented, so a boot runs as fast as without the plugin.
  *
@@ -49,6 +49,7 @@ struct mark {
 };
 
 static struct mark marks[MAX_MARKS];
+static struct mark start = {.name = "start"};
 static size_t mark_count;
 static bool counting;
 static uint64_t instructions;
@@ -93,6 +94,8 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block)
     uint8_t code[MAX_CODE];
     size_t length = code_of(block, code);
     (void)id;
+    if (translations == 0)
+        reached(0, &start);
     translations += qemu_plugin_tb_n_insns(block);
     for (size_t i = 0; i < mark_count; i++)
         if (length >= marks[i].length && memcmp(code, marks[i].code, marks[i].length) == 0)

@@ -37,7 +37,7 @@ use machine::Bench;
 use machine::scene::Disks;
 use machine::tools::Tools;
 use measurement::{ALL, Context};
-use report::Report;
+use report::{Report, Sections};
 
 /// Measure how fast and how small Firstlight is.
 #[derive(Debug, Parser)]
@@ -58,7 +58,7 @@ struct Arguments {
     #[arg(long)]
     update: bool,
 
-    /// Put the figures into docs/benchmarks.md as well
+    /// Put what is measured into docs/benchmarks.md as well
     #[arg(long)]
     publish: bool,
 }
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     } else if arguments.check {
         return if gate::check(&context) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     } else {
-        publish(&report(&context, &arguments.names), arguments.publish);
+        publish(&report(&context, &arguments.names), &arguments);
     }
     ExitCode::SUCCESS
 }
@@ -107,13 +107,14 @@ fn announced<T>(name: &str, measure: impl FnOnce() -> T) -> T {
     measured
 }
 
-fn publish(report: &Report, to_docs: bool) {
+fn publish(report: &Report, arguments: &Arguments) {
     let written = report.write(&results());
     written.unwrap_or_else(|error| panic!("cannot write to {}: {error}", results().display()));
     println!("{}", report.markdown());
-    if to_docs {
+    if arguments.publish {
         let document = workspace().join("docs/benchmarks.md");
-        report::publish(&document, &report.markdown()).unwrap_or_else(|error| panic!("{error}"));
+        let sections = if arguments.names.is_empty() { Sections::All } else { Sections::Some };
+        report::publish(&document, &report.markdown(), sections).unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Moment {
 pub(crate) struct Marks {
     /// When the VMM was started.
     pub(crate) power_on: u64,
+    /// The guest's first instruction.
+    pub(crate) start: Moment,
     /// Init's first instruction: the first process of the C library's.
     pub(crate) init: Moment,
     /// The program's first instruction.
@@ -56,10 +58,16 @@ impl Marks {
         self.program.instructions - self.init.instructions
     }
 
-    /// From the VMM's start to init's first instruction, in ms.
+    /// From the VMM's start to the guest's first instruction, in ms.
+    #[must_use]
+    pub(crate) fn vmm_ms(&self) -> f64 {
+        milliseconds(self.start.at - self.power_on)
+    }
+
+    /// From the guest's first instruction to init's, in ms.
     #[must_use]
     pub(crate) fn kernel_ms(&self) -> f64 {
-        milliseconds(self.init.at - self.power_on)
+        milliseconds(self.init.at - self.start.at)
     }
 }
 

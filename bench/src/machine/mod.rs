@@ -206,14 +206,16 @@ fn watch(mut qemu: Running, power_on: u64) -> Result<Marks, String> {
     let lines = lines_of(qemu.0.stdout.take());
     let errors = lines_of(qemu.0.stderr.take());
     let deadline = Instant::now() + BOOT_DEADLINE;
-    let mut init: Option<Moment> = None;
+    let [mut start, mut init]: [Option<Moment>; 2] = [None; 2];
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         match parse(&line) {
+            Some(("start", moment)) => start = Some(moment),
             // Later programs of the C library's, such as the agent, begin with the same instructions.
             Some(("init", moment)) => _ = init.get_or_insert(moment),
             Some(("program", program)) => {
+                let start = start.ok_or("the program ran before the guest started")?;
                 let init = init.ok_or("the program ran without an init")?;
-                return Ok(Marks { power_on, init, program });
+                return Ok(Marks { power_on, start, init, program });
             }
             Some(_) | None => {}
         }

@@ -8,6 +8,7 @@ use firstlight_protocol::boot_spec::StageOrder;
 
 use super::Context;
 use super::boot_path::{directory, float};
+use crate::machine::marks::Marks;
 use crate::machine::scene::Scene;
 use crate::machine::{Boot, Look};
 use crate::report::{Figure, Section};
@@ -42,6 +43,16 @@ const VARIANTS: &[Variant] = &[
         machine: |machine, _| without(machine, "quiet loglevel=3"),
     },
     Variant { what: "with 1024 MiB of memory", vm: |vm, _| vm.memory_mib = 1024, machine: UNCHANGED },
+    Variant {
+        what: "with the disks in reverse order",
+        vm: |_, _| (),
+        machine: |machine, _| machine.disks.reverse(),
+    },
+    Variant {
+        what: "with the drivers of another transport",
+        vm: |vm, _| vm.boot.modules = vec!["virtio_pci".to_owned()],
+        machine: UNCHANGED,
+    },
     Variant { what: "with q35 for a machine", vm: |vm, _| vm.machine = Machine::Q35, machine: UNCHANGED },
     Variant {
         what: "with stages one by one",
@@ -52,19 +63,24 @@ const VARIANTS: &[Variant] = &[
 
 /// The section of the report.
 pub(crate) fn measure(context: &Context) -> Section {
-    let mut figures = Vec::new();
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); VARIANTS.len()];
+    let mut boots: Vec<Vec<Marks>> = vec![Vec::new(); VARIANTS.len()];
     for _ in 0..context.runs {
-        for (variant, samples) in VARIANTS.iter().zip(&mut times) {
-            samples.push(boot(context, variant, Look::Clock).0);
+        for (variant, boots) in VARIANTS.iter().zip(&mut boots) {
+            boots.push(boot(context, variant, Look::Clock));
         }
     }
-    for (variant, samples) in VARIANTS.iter().zip(times) {
-        figures.push(Figure::new(variant.what, "ms", samples));
+    let each = |boots: &[Marks], figure: fn(&Marks) -> f64| boots.iter().map(figure).collect::<Vec<f64>>();
+    let timed = VARIANTS.iter().zip(&boots);
+    let mut figures: Vec<Figure> =
+        timed.map(|(variant, boots)| Figure::new(variant.what, "ms", each(boots, whole_ms))).collect();
+    if let Some(boots) = boots.first() {
+        figures.push(Figure::new("as it is: QEMU's own start", "ms", each(boots, Marks::vmm_ms)));
+        figures.push(Figure::new("as it is: the kernel, up to init", "ms", each(boots, Marks::kernel_ms)));
+        figures.push(Figure::new("as it is: init, up to the program", "ms", each(boots, Marks::boot_ms)));
     }
     for variant in VARIANTS {
-        let instructions = boot(context, variant, Look::Instructions).1;
-        figures.push(Figure::new(variant.what, "instructions", vec![instructions]));
+        let marks = boot(context, variant, Look::Instructions);
+        figures.push(Figure::new(variant.what, "instructions", vec![float(marks.program.instructions)]));
     }
     Section {
         name: "power-on",
@@ -77,15 +93,18 @@ pub(crate) fn measure(context: &Context) -> Section {
     }
 }
 
-/// Milliseconds and instructions from power-on to the program.
-fn boot(context: &Context, variant: &Variant, look: Look) -> (f64, f64) {
+/// From power-on to the program, in ms.
+fn whole_ms(marks: &Marks) -> f64 {
+    marks.vmm_ms() + marks.kernel_ms() + marks.boot_ms()
+}
+
+fn boot(context: &Context, variant: &Variant, look: Look) -> Marks {
     let dir = directory();
     let mut vm = SCENE.spec(&context.assets, &context.disks, dir.path());
     (variant.vm)(&mut vm, dir.path());
     let amend = |machine: &mut MachineConfig| (variant.machine)(machine, &vm);
     let boot = Boot { amend_machine: &amend, ..Boot::new(&vm, dir.path(), look) };
-    let marks = context.bench.boot(&boot);
-    (marks.kernel_ms() + marks.boot_ms(), float(marks.program.instructions))
+    context.bench.boot(&boot)
 }
 
 fn without(machine: &mut MachineConfig, words: &str) {

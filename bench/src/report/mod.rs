@@ -12,7 +12,7 @@ use std::path::Path;
 use firstlight_host_ctl::boot_bench::Spread;
 use serde::Serialize;
 
-pub(crate) use docs::publish;
+pub(crate) use docs::{Sections, publish};
 
 /// Everything one run of the benchmark found.
 #[derive(Debug, Clone, Serialize)]
