@@ -100,11 +100,13 @@ impl Flow {
         self.stream(stream).end.saturating_sub(TAIL)
     }
 
-    /// Bytes the program may write to a stream before it has to wait; `u64::MAX` when nobody reads.
+    /// Bytes the program may write to a stream before it has to wait; `u64::MAX` when nobody reads any more. The first to
+    /// read hears of a program only when it has started, and is waited for as one who stands still.
     #[must_use]
     pub fn room(&self, stream: Stream) -> u64 {
         let flow = self.stream(stream);
-        if self.subscriber.is_none() || flow.stalled {
+        let gone = self.subscriber.is_none() && self.last != Subscription::default();
+        if gone || flow.stalled {
             return u64::MAX;
         }
         (flow.acknowledged + TAIL).saturating_sub(flow.end)
@@ -233,8 +235,22 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reader_the_program_never_waits() {
+    fn a_program_that_is_ahead_of_its_first_reader_waits_until_that_reader_counts_as_absent() {
         let mut flow = Flow::new(Position::default());
+        flow.moved(Stream::Stdout, TAIL);
+        assert_eq!((flow.room(Stream::Stdout), flow.oldest(Stream::Stdout)), (0, 0));
+        let mut patient = flow.clone();
+        flow.stall(Stream::Stdout);
+        assert_eq!(flow.room(Stream::Stdout), u64::MAX);
+        patient.subscribe(Position::default()).unwrap();
+        assert_eq!(patient.room(Stream::Stdout), 0, "nothing is written down yet");
+    }
+
+    #[test]
+    fn once_its_reader_has_gone_the_program_never_waits() {
+        let mut flow = Flow::new(Position::default());
+        let reader = flow.subscribe(Position::default()).unwrap();
+        flow.unsubscribe(reader);
         flow.moved(Stream::Stdout, 10 * TAIL);
         assert_eq!(flow.room(Stream::Stdout), u64::MAX);
         assert_eq!(flow.oldest(Stream::Stdout), 9 * TAIL);
