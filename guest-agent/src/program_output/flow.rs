@@ -7,8 +7,8 @@
 //! ```
 //!
 //! `oldest` follows from `end`, so nothing needs to be remembered across the agent's death. While a subscriber advances,
-//! `end` stays within [`TAIL`] of what it acknowledged, and the program waits. A subscriber that stands still counts as
-//! absent until it acknowledges again.
+//! `end` stays within [`TAIL`] of what it acknowledged, and the program waits. It waits for the first to come as well. Whoever
+//! stands still, or does not come, counts as absent until they acknowledge or subscribe.
 
 use firstlight_protocol::message::output::{Position, Stream};
 

@@ -27,7 +27,8 @@ use crate::journal;
 use flow::{Flow, PastEnd, Subscription, part};
 use log::StreamLog;
 
-/// How long a subscriber may keep the program waiting without acknowledging anything. After that it counts as absent.
+/// How long a subscriber, or the first one before it comes, may keep the program waiting without acknowledging anything. After
+/// that it counts as absent.
 const STALL: Duration = Duration::from_secs(5);
 
 /// How long to leave a stream alone whose bytes the kernel would not move, which it does only when memory is short.
