@@ -10,6 +10,7 @@ use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf, split,
 };
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use crate::credit::Credit;
@@ -19,12 +20,25 @@ use crate::greeting::MAX_FRAME_BODY;
 const BUFFER: usize = MAX_FRAME_BODY;
 
 /// Carries bytes and ends both ways until both directions have ended. Each ends by itself: a session that answers and leaves
-/// is heard to its last byte, whatever its peer still sends. A direction that breaks shows when both are over, as a reset.
+/// is heard to its last byte, whatever its peer still sends. A direction that breaks shows when both are over, as a reset; one
+/// that breaks because nobody is left at the socket ends the other.
 pub(crate) async fn carry(stream: yamux::Stream, socket: UnixStream, credit: Arc<Credit>) {
-    let (from_stream, to_stream) = split(stream.compat());
+    let (from_stream, mut to_stream) = split(stream.compat());
     let (from_socket, to_socket) = socket.into_split();
-    // Who is told of a failure: the peer's end of the direction, by the end of ours.
-    let _ = tokio::join!(come_in(from_stream, to_socket), go_out(from_socket, to_stream, &credit));
+    let left = Notify::new();
+    let come_in = async {
+        tokio::select! {
+            // The peer is told of a failure by the end of ours.
+            _ = come_in(from_stream, to_socket) => {}
+            () = left.notified() => {}
+        }
+    };
+    let go_out = async {
+        if let Err(Broken::Socket) = go_out(from_socket, &mut to_stream, &credit).await {
+            left.notify_one();
+        }
+    };
+    tokio::join!(come_in, go_out);
 }
 
 async fn come_in(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
@@ -32,17 +46,32 @@ async fn come_in(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) 
     to.shutdown().await
 }
 
+/// What broke on the way out.
+enum Broken {
+    /// The peer reset the stream. What it sent before still comes in.
+    Stream,
+    /// Whoever had the socket has gone with bytes unread, and takes no more. All that he sent before is on its way.
+    Socket,
+}
+
 async fn go_out(
     from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+    to: &mut (impl AsyncWrite + Unpin),
     credit: &Credit,
-) -> io::Result<()> {
+) -> Result<(), Broken> {
     let mut from = BufReader::with_capacity(BUFFER, from);
-    while !from.fill_buf().await?.is_empty() {
-        let sent = send(from.buffer(), &mut to, credit).await?;
+    let mut opened = false;
+    while !from.fill_buf().await.map_err(|_| Broken::Socket)?.is_empty() {
+        let sent = send(from.buffer(), to, credit).await.map_err(|_| Broken::Stream)?;
         from.consume(sent);
+        opened = true;
     }
-    to.shutdown().await
+    if !opened {
+        // yamux opens a stream with its first frame, but not with the one that ends it: the peer would not know what has
+        // ended, would not answer, and the stream would stay.
+        let _ = to.write(&[]).await.map_err(|_| Broken::Stream)?;
+    }
+    to.shutdown().await.map_err(|_| Broken::Stream)
 }
 
 /// Sends some of `bytes`, when there is room for all of them. A stream whose window is used up keeps none from others while

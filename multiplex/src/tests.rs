@@ -335,3 +335,29 @@ async fn more_connections_than_there_is_room_for_wait_for_one_that_ends() {
     client.write_all(b"?").await.unwrap();
     guest.accept().await.read_exact(&mut [0]).await.unwrap();
 }
+
+#[tokio::test]
+async fn clients_that_leave_without_a_word_take_up_no_place() {
+    let (host_end, guest_end) = line(1 << 16);
+    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    for _ in 0..5 * PLACES {
+        drop(host.connect().await);
+        // It is a connection all the same, and it ends.
+        assert_eq!(guest.accept().await.read(&mut [0]).await.unwrap(), 0);
+    }
+    round_trip(&host, &mut guest).await;
+}
+
+#[tokio::test]
+async fn a_session_hears_of_a_client_that_left_with_bytes_unread() {
+    let (host_end, guest_end) = line(1 << 16);
+    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let mut client = host.connect().await;
+    client.write_all(b"?").await.unwrap();
+    let mut session = guest.accept().await;
+    assert_eq!(session.read_u8().await.unwrap(), b'?');
+    session.write_all(b"!").await.unwrap();
+    client.readable().await.unwrap();
+    drop(client);
+    assert_eq!(session.read(&mut [0]).await.unwrap(), 0);
+}

@@ -4,8 +4,10 @@
 pub const AGENT: u32 = 1024;
 
 /// The host listens here for init's event stream, which is guest-initiated so that the host learns of readiness
-/// without dialling.
-pub const EVENTS: u32 = 1025;
+/// without dialling. A large number: `vhost-device-vsock` 0.3.0 numbers the connections that it makes into a guest from 0 on, and
+/// when it comes to the host's port of a connection that the guest has open it makes none any more. With 1025 that was a VM's
+/// 1026th connection.
+pub const EVENTS: u32 = 4_000_001_025;
 
 /// The context id of the host, `VMADDR_CID_HOST` in `vsock(7)`. The agent refuses every other peer.
 pub const HOST_CID: u32 = 2;

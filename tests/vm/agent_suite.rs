@@ -12,6 +12,10 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 /// The agent's port, and how a vhost-user backend is asked for it.
 const CONNECT: &[u8] = b"CONNECT 1024\n";
 
+/// More than the numbers of the first ports that are not privileged: a backend may number connections from 0 on, and meet a
+/// number that is taken.
+const CONNECTIONS: u32 = 1_100;
+
 /// An agent in a VM, through its vsock, or through what its monitor makes of a serial port.
 struct InVm<'lab> {
     vm: Vm<'lab>,
@@ -96,4 +100,13 @@ fn every_case_holds_in_a_vm() {
 #[test]
 fn every_case_holds_over_a_serial_port() {
     every_case_holds("serial");
+}
+
+#[test]
+fn a_vm_takes_more_connections_than_the_agent_s_port_has_for_a_number() {
+    let Some(lab) = Lab::open() else { return };
+    let agent = InVm::new(lab.start("numbered", &["--transport", "vsock", "--", "sleep", "1000"]), false);
+    for _ in 0..CONNECTIONS {
+        let _ = Client::connect(&agent);
+    }
 }

@@ -240,10 +240,10 @@ fn a_full_disk_while_persisting_loses_no_event_and_no_vm() {
     vm.remove();
 }
 
-#[test]
-fn clients_that_die_while_they_connect_cost_nobody_else_the_guest() {
+#[track_caller]
+fn clients_die_while_they_connect(road: &str) {
     let Some(lab) = Lab::open() else { return };
-    let vm = lab.start("dialled", &["--", "sleep", "1000"]);
+    let vm = lab.start("dialled", &["--transport", road, "--", "sleep", "1000"]);
     // Some of them have gone before they are heard, some when the guest's answer comes.
     let mut clients = VecDeque::new();
     for number in 0..400 {
@@ -255,4 +255,14 @@ fn clients_that_die_while_they_connect_cost_nobody_else_the_guest() {
         }
     }
     assert_eq!(vm.sh("echo here"), "here\n");
+}
+
+#[test]
+fn clients_that_die_while_they_connect_cost_nobody_else_the_guest() {
+    clients_die_while_they_connect("vsock");
+}
+
+#[test]
+fn clients_that_die_while_they_connect_over_a_serial_port_cost_nobody_else_the_guest() {
+    clients_die_while_they_connect("serial");
 }

@@ -89,8 +89,8 @@ impl Duplex for tokio::io::DuplexStream {
 /// How long one attempt to connect may take before another is made. A guest that listens answers in milliseconds.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// How long refusals of a road that has others say little: an agent that is being started again, or that many want to reach at
-/// once, refuses too.
+/// How long refusals of a road that has others say little, counted from the first: an agent that is being started again, or that
+/// many want to reach at once, refuses too.
 const DOUBT: Duration = Duration::from_secs(1);
 
 /// Connects to `port` of the guest at `address`.
@@ -106,17 +106,19 @@ pub async fn connect(address: &Address, port: u32, deadline: Instant) -> Result<
         Address::VhostUser(_) | Address::Monitor { .. } | Address::Serial(_) => DOUBT,
         Address::Kernel(_) | Address::Unix(_) => Duration::ZERO,
     };
-    let mut pauses = Backoff::new(deadline.min(Instant::now() + doubt), jitter);
+    let mut pauses = None;
     loop {
         let attempt = deadline.min(Instant::now() + ATTEMPT);
         match timeout_at(attempt, dial(address, port)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(source)) => match pauses.next(Instant::now()) {
-                Some(next) => sleep_until(next).await,
-                None => {
+            Ok(Err(source)) => {
+                let now = Instant::now();
+                let pauses = pauses.get_or_insert_with(|| Backoff::new(deadline.min(now + doubt), jitter));
+                let Some(next) = pauses.next(now) else {
                     return Err(Error::Unreachable { address: format!("{address} port {port}"), source });
-                }
-            },
+                };
+                sleep_until(next).await;
+            }
             Err(_) if Instant::now() >= deadline => return Err(Error::Timeout(Awaited::Connect)),
             Err(_) => {}
         }
@@ -149,5 +151,58 @@ async fn dial(address: &Address, port: u32) -> io::Result<Stream> {
         Address::Serial(dialer) => Ok(Box::new(through_monitor(dialer, port).await?)),
         Address::Kernel(cid) => Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, port)).await?)),
         Address::Unix(path) => Ok(Box::new(UnixStream::connect(&ShortPath::of(path)?).await?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    async fn asked(backend: &UnixListener) -> UnixStream {
+        let (mut asker, _) = backend.accept().await.unwrap();
+        asker.read_exact(&mut [0; b"CONNECT 1024\n".len()]).await.unwrap();
+        asker
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_doubted_although_an_attempt_before_it_took_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vsock");
+        let backend = UnixListener::bind(&path).unwrap();
+        let answers = async {
+            let unanswered = asked(&backend).await;
+            drop(asked(&backend).await);
+            let mut answered = asked(&backend).await;
+            answered.write_all(b"OK 1\n").await.unwrap();
+            (unanswered, answered)
+        };
+        let address = Address::VhostUser(path);
+        let attempts = connect(&address, 1024, Instant::now() + Duration::from_secs(60));
+        let (connected, _) = tokio::join!(attempts, answers);
+        drop(connected.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_all_along_is_told_where_and_why() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vsock");
+        let backend = UnixListener::bind(&path).unwrap();
+        let address = Address::VhostUser(path);
+        let attempts = connect(&address, 1024, Instant::now() + Duration::from_secs(60));
+        let refusals = async {
+            loop {
+                drop(asked(&backend).await);
+            }
+        };
+        let error = tokio::select! {
+            connected = attempts => connected.map(drop).unwrap_err(),
+            () = refusals => unreachable!(),
+        };
+        let expected =
+            format!("cannot reach the agent at {address} port 1024: nothing listens on it in the guest");
+        assert_eq!(error.to_string(), expected);
     }
 }

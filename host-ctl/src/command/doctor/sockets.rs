@@ -9,7 +9,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::Finding;
 
 /// What a VM's longest socket adds to the state directory: `vms/`, a name, and the event stream's socket.
-const LONGEST: usize = "/vms//boot/vsock_1025".len() + firstlight_host_ctl::vm::id::MAX_NAME;
+const LONGEST: usize = "/vms//boot/vsock_4000001025".len() + firstlight_host_ctl::vm::id::MAX_NAME;
 
 pub(super) async fn check(state_dir: &Path) -> Vec<Finding> {
     let other = "give another with --state-dir or FIRSTLIGHT_STATE_DIR";
