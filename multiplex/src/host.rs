@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream as Socket;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
@@ -60,7 +60,11 @@ async fn converse<T: Line>(
     credit: &Arc<Credit>,
 ) {
     let Some(first) = poll_fn(|cx| advance(&mut multiplexer, true, cx)).await else { return };
-    tokio::spawn(Arc::clone(credit).keep(first));
+    // Its first frame goes before any other stream's, on whatever runtime: the guest knows it by that.
+    let mut keep = Box::pin(Arc::clone(credit).keep(first));
+    if poll_fn(|cx| Poll::Ready(keep.as_mut().poll(cx))).await.is_pending() {
+        tokio::spawn(keep);
+    }
     let mut next = None;
     loop {
         let asked = async {
@@ -94,12 +98,16 @@ fn advance<T: Line>(
     wanted: bool,
     cx: &mut Context<'_>,
 ) -> Poll<Option<yamux::Stream>> {
-    if wanted && let Poll::Ready(opened) = multiplexer.poll_new_outbound(cx) {
-        return Poll::Ready(opened.ok());
-    }
     // A guest opens nothing; what it opens all the same is reset by being dropped.
-    while let Some(Ok(_)) = ready!(multiplexer.poll_next_inbound(cx)) {}
-    Poll::Ready(None)
+    loop {
+        match multiplexer.poll_next_inbound(cx) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(_) => return Poll::Ready(None),
+            Poll::Pending => break,
+        }
+    }
+    // After it, because nobody is woken when a stream that has been dropped makes room for another.
+    if wanted { multiplexer.poll_new_outbound(cx).map(Result::ok) } else { Poll::Pending }
 }
 
 fn connect(

@@ -40,9 +40,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Line for T {}
 /// has not read.
 pub const MAX_CONNECTIONS: usize = 320;
 
-/// Streams that a side still knows of. More than there are connections, because each side forgets one at another time, and
-/// yamux ends everything when there is one too many.
-const MAX_STREAMS: usize = 2 * MAX_CONNECTIONS;
+/// Streams that a side still knows of. More than there are connections and [`credit`]'s own, because each side forgets one at
+/// another time, and yamux ends everything when there is one too many.
+const MAX_STREAMS: usize = 3 * MAX_CONNECTIONS;
 
 /// Most bytes that are read from the line at a time.
 const READ_BUFFER: usize = 16 << 10;

@@ -2,14 +2,17 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{
-    AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf, split,
+    AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf, sink, split,
 };
 use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::Notify;
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
@@ -20,8 +23,10 @@ use crate::greeting::MAX_FRAME_BODY;
 const BUFFER: usize = MAX_FRAME_BODY;
 
 /// Carries bytes and ends both ways until both directions have ended. Each ends by itself: a session that answers and leaves
-/// is heard to its last byte, whatever its peer still sends. A direction that breaks shows when both are over, as a reset; one
-/// that breaks because nobody is left at the socket ends the other.
+/// is heard to its last byte, whatever its peer still sends.
+///
+/// Whoever leaves the socket altogether resets the stream, once all that he said is on its way: yamux does not tell a peer that
+/// nobody takes its bytes any more when the stream has been ended before, and its window would stay used up.
 pub(crate) async fn carry(stream: yamux::Stream, socket: UnixStream, credit: Arc<Credit>) {
     let (from_stream, mut to_stream) = split(stream.compat());
     let (from_socket, to_socket) = socket.into_split();
@@ -42,36 +47,48 @@ pub(crate) async fn carry(stream: yamux::Stream, socket: UnixStream, credit: Arc
 }
 
 async fn come_in(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    copy_buf(&mut BufReader::with_capacity(BUFFER, from), &mut to).await?;
-    to.shutdown().await
+    let mut from = BufReader::with_capacity(BUFFER, from);
+    if copy_buf(&mut from, &mut to).await.is_ok() {
+        return to.shutdown().await;
+    }
+    // Nobody takes it any more. A peer that could not get rid of it might never read what is on its way out.
+    copy_buf(&mut from, &mut sink()).await.map(drop)
 }
 
 /// What broke on the way out.
 enum Broken {
     /// The peer reset the stream. What it sent before still comes in.
     Stream,
-    /// Whoever had the socket has gone with bytes unread, and takes no more. All that he sent before is on its way.
+    /// Whoever had the socket has gone, and takes no more. All that he sent before is on its way.
     Socket,
 }
 
 async fn go_out(
-    from: impl AsyncRead + Unpin,
+    from: OwnedReadHalf,
     to: &mut (impl AsyncWrite + Unpin),
     credit: &Credit,
 ) -> Result<(), Broken> {
+    // yamux opens a stream, and says that it was taken, with the first frame, but not with the one that ends it. The peer
+    // is to know at once: it may be the one to speak first, and yamux opens no more than 256 that nobody said were taken.
+    let _ = to.write(&[]).await.map_err(|_| Broken::Stream)?;
     let mut from = BufReader::with_capacity(BUFFER, from);
-    let mut opened = false;
     while !from.fill_buf().await.map_err(|_| Broken::Socket)?.is_empty() {
         let sent = send(from.buffer(), to, credit).await.map_err(|_| Broken::Stream)?;
         from.consume(sent);
-        opened = true;
     }
-    if !opened {
-        // yamux opens a stream with its first frame, but not with the one that ends it: the peer would not know what has
-        // ended, would not answer, and the stream would stay.
-        let _ = to.write(&[]).await.map_err(|_| Broken::Stream)?;
+    if is_deserted(from.get_ref().as_ref()) {
+        return Err(Broken::Socket);
     }
     to.shutdown().await.map_err(|_| Broken::Stream)
+}
+
+/// Whether nobody has the other end any more, rather than that it was ended in one direction. The kernel is asked, because what
+/// the runtime has heard of a socket may be older than the end that was just read.
+fn is_deserted(socket: &UnixStream) -> bool {
+    let mut asked = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    let hung_up =
+        |polled: &PollFd<'_>| polled.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
+    poll(&mut asked, PollTimeout::ZERO).is_ok() && asked.iter().any(hung_up)
 }
 
 /// Sends some of `bytes`, when there is room for all of them. A stream whose window is used up keeps none from others while

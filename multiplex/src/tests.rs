@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 use super::host::dial_at_most;
 use super::*;
 
+mod leave;
+
 /// Connections at one time here, where both ends of each are ours.
 const PLACES: usize = 16;
 
@@ -104,11 +106,15 @@ struct Host {
 
 impl Host {
     fn on(line: &End) -> Host {
+        Host::with_places(PLACES, line)
+    }
+
+    fn with_places(places: usize, line: &End) -> Host {
         let (requests, mut receiver) = mpsc::channel(8);
         let line = line.clone();
         let mut last = 0_u8;
         let random = move || {
-            last += 1;
+            last = last.wrapping_add(1);
             Ok([last; 16])
         };
         let answers = Arc::new(AtomicUsize::new(0));
@@ -116,7 +122,7 @@ impl Host {
         let answered = move || _ = count.fetch_add(1, Ordering::Relaxed);
         Host {
             task: tokio::spawn(async move {
-                drop(dial_at_most(PLACES, line, &mut receiver, random, answered).await);
+                drop(dial_at_most(places, line, &mut receiver, random, answered).await);
             }),
             requests,
             answers,
@@ -247,25 +253,6 @@ async fn what_is_sent_arrives_whole_and_each_direction_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn a_session_that_answers_and_leaves_is_heard_whatever_its_client_still_sends() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
-    let client = host.connect().await;
-    let (mut reader, mut writer) = client.into_split();
-    writer.write_all(b"request").await.unwrap();
-    let talking = tokio::spawn(async move { while writer.write_all(&[1; 999]).await.is_ok() {} });
-    let mut session = guest.accept().await;
-    session.read_exact(&mut [0; 7]).await.unwrap();
-    session.write_all(&[2; 100_000]).await.unwrap();
-    drop(session);
-    let mut answer = Vec::new();
-    reader.read_to_end(&mut answer).await.unwrap();
-    assert_eq!(answer.len(), 100_000);
-    drop(reader);
-    talking.await.unwrap();
-}
-
-#[tokio::test]
 async fn a_host_that_was_killed_in_a_frame_is_followed_by_another() {
     // What fits in the line is a part of a frame, so the frame under way is torn.
     let (host_end, guest_end) = line(LITTLE);
@@ -334,30 +321,4 @@ async fn more_connections_than_there_is_room_for_wait_for_one_that_ends() {
     let mut client = late.await;
     client.write_all(b"?").await.unwrap();
     guest.accept().await.read_exact(&mut [0]).await.unwrap();
-}
-
-#[tokio::test]
-async fn clients_that_leave_without_a_word_take_up_no_place() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
-    for _ in 0..5 * PLACES {
-        drop(host.connect().await);
-        // It is a connection all the same, and it ends.
-        assert_eq!(guest.accept().await.read(&mut [0]).await.unwrap(), 0);
-    }
-    round_trip(&host, &mut guest).await;
-}
-
-#[tokio::test]
-async fn a_session_hears_of_a_client_that_left_with_bytes_unread() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
-    let mut client = host.connect().await;
-    client.write_all(b"?").await.unwrap();
-    let mut session = guest.accept().await;
-    assert_eq!(session.read_u8().await.unwrap(), b'?');
-    session.write_all(b"!").await.unwrap();
-    client.readable().await.unwrap();
-    drop(client);
-    assert_eq!(session.read(&mut [0]).await.unwrap(), 0);
 }
