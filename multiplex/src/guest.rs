@@ -1,5 +1,6 @@
 //! The guest's side: it takes what connections the host opens.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -32,7 +33,7 @@ impl<T: Line> Guest<T> {
     }
 
     /// Serves whatever host is at the other end, one after the other, and passes its connections on. A connection for which
-    /// `connections` has no room is reset.
+    /// `connections` has no room waits; one whose client leaves meanwhile is nobody's.
     ///
     /// # Errors
     /// That of the line.
@@ -63,11 +64,22 @@ async fn converse<T: Line>(line: &mut Buffered<T>, connections: &mpsc::Sender<So
     let mut next = poll_fn(|cx| multiplexer.poll_next_inbound(cx));
     let Some(Ok(first)) = (&mut next).await else { return };
     tokio::spawn(Arc::clone(&credit).keep(first));
-    while let Some(Ok(stream)) = (&mut next).await {
-        // Without a descriptor for it the connection is reset, and the host may try again.
-        let Ok((ours, theirs)) = pair() else { continue };
-        if connections.try_send(theirs).is_ok() {
-            tokio::spawn(pump::carry(stream, ours, Arc::clone(&credit)));
+    let mut waiting: VecDeque<yamux::Stream> = VecDeque::new();
+    loop {
+        tokio::select! {
+            stream = &mut next => {
+                let Some(Ok(stream)) = stream else { return };
+                // As many as have places at the host, of which some may have been given back since.
+                waiting.retain(|stream| !stream.is_closed());
+                waiting.push_back(stream);
+            }
+            room = connections.reserve(), if !waiting.is_empty() => {
+                let (Ok(room), Some(stream)) = (room, waiting.pop_front()) else { return };
+                // Without a descriptor for it the connection is reset, and the host may try again.
+                let Ok((ours, theirs)) = pair() else { continue };
+                room.send(theirs);
+                tokio::spawn(pump::carry(stream, ours, Arc::clone(&credit)));
+            }
         }
     }
 }

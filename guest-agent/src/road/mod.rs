@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use firstlight_multiplex::{Guest, MAX_CONNECTIONS};
+use firstlight_multiplex::Guest;
 use firstlight_protocol::port::serial;
 use nix::errno::Errno;
 use tokio::sync::mpsc;
@@ -40,7 +40,8 @@ impl Road {
 
     async fn over(port: Port) -> io::Result<Road> {
         let guest = Guest::open(port).await?;
-        let (sender, connections) = mpsc::channel(MAX_CONNECTIONS);
+        // More wait where they cost no descriptors.
+        let (sender, connections) = mpsc::channel(1);
         tokio::spawn(async move {
             match guest.serve(sender).await {
                 Ok(never) => match never {},
