@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use firstlight_host_ctl::vm::lock::Lock;
 use firstlight_tests::lab::finish;
 use firstlight_tests::small_disk::SmallDisk;
 use firstlight_tests::{Lab, Vm, host_process, let_pass, requirement};
+use rustix::fs::inotify;
+use rustix::io::Errno;
 
 /// The instants at which a monitor is killed, spread over a boot.
 const INSTANTS: u32 = 20;
@@ -133,6 +137,36 @@ fn a_vmm_that_dies_is_failed_at_once_with_its_reason() {
     host_process::kill(u32::try_from(pid).unwrap());
     vm.wait("failed");
     assert!(vm.inspect()["failure"]["reason"].as_str().is_some_and(|reason| reason.contains("VMM")));
+}
+
+#[test]
+fn a_vm_whose_monitor_was_killed_and_still_holds_it_is_started_once_it_lets_go() {
+    let Some(lab) = Lab::open() else { return };
+    let vm = lab.start("held", &["--", "sleep", "1000"]);
+    let vmm = u32::try_from(vm.inspect()["pid"].as_u64().unwrap()).unwrap();
+    host_process::kill(host_process::monitor_of(&vm.dir()).expect("a monitor"));
+    // A monitor under SIGKILL holds its lock until the last of its threads is gone. The test is that monitor.
+    let lock = Lock::try_take(&vm.dir().join("monitor.lock")).unwrap().expect("nobody has it");
+    host_process::kill(vmm);
+    let looks = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&looks, vm.dir().join("monitor.lock"), inotify::WatchFlags::CLOSE_WRITE).unwrap();
+    let mut start = lab.command(&["start", "held"]).spawn().unwrap();
+    // The command looks whether somebody has the VM, its monitor tries to, and the command looks once more.
+    let mut buffer = [MaybeUninit::uninit(); 512];
+    let mut events = inotify::Reader::new(&looks, &mut buffer);
+    let mut seen = 0;
+    while seen < 3 {
+        assert_eq!(start.try_wait().unwrap(), None, "it is said to run");
+        match events.next() {
+            Ok(_) => seen += 1,
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    drop(lock);
+    let _ = finish(start).ok();
+    vm.wait("running");
+    assert_eq!(vm.sh("echo here"), "here\n");
 }
 
 #[test]

@@ -98,7 +98,7 @@ pub enum ClientError {
 /// Starts the VM: a monitor that boots it. Returns once the VMM runs; a VM that runs already is left alone.
 ///
 /// # Errors
-/// [`ClientError::Failed`] with the reason.
+/// [`ClientError::Failed`] with the reason; [`ClientError::Timeout`] when somebody holds the VM who neither runs it nor lets go.
 pub async fn start(vm: &VmDir) -> Result<(), ClientError> {
     // Made here rather than in the monitor, which is to stay small. What is restored needs no initramfs.
     let memory = vm.file(snapshot::name::RESTORE).join(snapshot::name::MEMORY).metadata();
@@ -107,7 +107,15 @@ pub async fn start(vm: &VmDir) -> Result<(), ClientError> {
     made.and_then(|_| if restored { Ok(()) } else { initramfs::shared(vm.spec()).map(drop) })
         .map_err(|error| ClientError::Failed { vm: vm.spec().name.clone(), reason: error.to_string() })?;
     let loading = memory.map_or(Duration::ZERO, |memory| patience(memory.len()));
-    spawn(vm, Task::Boot, READY_DEADLINE + loading).await.map(drop)
+    let limit = READY_DEADLINE + loading;
+    // Whoever holds the VM is a monitor that watches it, or one that was killed a moment ago: then it does not run, which the
+    // first look finds out and records.
+    for _ in 0..2 {
+        if spawn(vm, Task::Boot, limit).await? != Ready::Taken || connect(vm).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(ClientError::Timeout { vm: vm.spec().name.clone(), what: "let go of it" })
 }
 
 /// Makes sure that a VM which runs has a monitor, and that the record of one which does not is complete. Costs two
