@@ -3,7 +3,7 @@
 //! ```text
 //!  guest-init, PID 1 ──exec──► systemd, PID 1 ──────────────────────exec──► guest-init, PID 1
 //!    witness: PROGRAM-START      ├─ guest-init events                        EXIT, unmount, POWER-OFF
-//!                                │     the log ──► host's vsock port 1025
+//!                                │     the log ──► the host's vsock
 //!                                │     STOP ──► SIGRTMIN+4 to PID 1
 //!                                │     systemctl ──► SYSTEM-READY
 //!                                ├─ guest-init install-headers

@@ -3,9 +3,9 @@
 //! ```text
 //!             ┌──────────────────────────── monitor ────────────────────────────┐
 //!  FIFO ──────┼─► serial ─────────┐                                             │
-//!  vsock 1025 ┼─► events ─────────┼─► owner ─► ledger (journal) ─► subscribers ─┼─► monitor.sock
+//!  vsock      ┼─► events ─────────┼─► owner ─► ledger (journal) ─► subscribers ─┼─► monitor.sock
 //!  QMP, pidfd ┼─► vmm ────────────┤     │                                       │
-//!  vsock 1024 ┼─► program_output ─┘     └─► stop: STOP, agent, quit, SIGKILL    │
+//!  agent      ┼─► program_output ─┘     └─► stop: STOP, agent, quit, SIGKILL    │
 //!             │ connections to the guest, for clients ──────────────────────────┼─► dialer.sock
 //!             └─────────────────────────────────────────────────────────────────┘
 //! ```
