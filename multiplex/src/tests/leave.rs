@@ -13,6 +13,12 @@ const LONG: Duration = Duration::from_secs(600);
 /// More than all buffers on the way hold.
 const MUCH: usize = 4 << 20;
 
+/// Both sides of a line that holds `bytes` each way.
+fn both_sides(bytes: usize) -> (Host, Guest) {
+    let (host_end, guest_end) = line(bytes);
+    (Host::on(&host_end), Guest::on(&guest_end))
+}
+
 /// A client and its session, of which the one was heard by the other.
 async fn connected(host: &Host, guest: &mut Guest) -> (UnixStream, UnixStream) {
     let mut client = host.connect().await;
@@ -24,8 +30,7 @@ async fn connected(host: &Host, guest: &mut Guest) -> (UnixStream, UnixStream) {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_writes_hears_of_a_client_that_left_with_nothing_unread() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     let (client, mut session) = connected(&host, &mut guest).await;
     drop(client);
     timeout(LONG, session.write_all(&vec![1; MUCH])).await.expect("it waits for ever").unwrap_err();
@@ -33,8 +38,7 @@ async fn a_session_that_writes_hears_of_a_client_that_left_with_nothing_unread()
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_writes_hears_of_a_session_that_left_and_takes_up_no_place() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     for number in 0..2 * PLACES {
         let (mut client, session) = timeout(LONG, connected(&host, &mut guest))
             .await
@@ -46,8 +50,7 @@ async fn a_client_that_writes_hears_of_a_session_that_left_and_takes_up_no_place
 
 #[tokio::test(start_paused = true)]
 async fn a_session_does_not_wait_for_a_client_that_ended_one_direction_and_left() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     for unread in [false, true] {
         let (mut client, mut session) = connected(&host, &mut guest).await;
         client.shutdown().await.unwrap();
@@ -66,8 +69,7 @@ async fn a_session_does_not_wait_for_a_client_that_ended_one_direction_and_left(
 /// Both directions are full when the client is killed.
 #[tokio::test(start_paused = true)]
 async fn an_echo_ends_when_its_client_is_killed() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     for number in 0..2 * PLACES {
         let (mut client, mut session) = timeout(LONG, connected(&host, &mut guest))
             .await
@@ -91,8 +93,7 @@ async fn an_echo_ends_when_its_client_is_killed() {
 /// The last bytes of one who leaves arrive, however slow the other is.
 #[tokio::test(start_paused = true)]
 async fn all_that_was_said_before_leaving_is_heard() {
-    let (host_end, guest_end) = line(LITTLE);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(LITTLE);
     for from_client in [true, false] {
         let (client, session) = connected(&host, &mut guest).await;
         let (mut speaker, mut hearer) = if from_client { (client, session) } else { (session, client) };
@@ -107,8 +108,7 @@ async fn all_that_was_said_before_leaving_is_heard() {
 /// The other answers into nothing meanwhile.
 #[tokio::test(start_paused = true)]
 async fn all_that_was_said_before_leaving_is_heard_by_one_who_answers() {
-    let (host_end, guest_end) = line(LITTLE);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(LITTLE);
     for from_client in [true, false] {
         let (client, session) = connected(&host, &mut guest).await;
         let (mut speaker, mut hearer) = if from_client { (client, session) } else { (session, client) };
@@ -127,10 +127,9 @@ async fn all_that_was_said_before_leaving_is_heard_by_one_who_answers() {
 /// Streams that only the guest still knew of would end the conversation when there were too many.
 #[tokio::test(start_paused = true)]
 async fn a_bystander_survives_any_number_of_clients_that_left() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     let (mut bystander, mut its_session) = connected(&host, &mut guest).await;
-    for number in 0..700 {
+    for number in 0..MAX_STREAMS + PLACES {
         let (client, mut session) = timeout(LONG, connected(&host, &mut guest))
             .await
             .unwrap_or_else(|_| panic!("the conversation is over after {number}"));
@@ -176,8 +175,7 @@ async fn clients_wait_for_an_agent_that_takes_its_time_and_those_who_leave_take_
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_has_a_session_all_the_same() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     let mut client = host.connect().await;
     let mut session = timeout(LONG, guest.accept()).await.expect("nobody was told");
     session.write_all(b"!").await.unwrap();
@@ -230,8 +228,7 @@ async fn what_the_sides_tell_each_other_is_no_client_s_on_several_threads() {
 
 #[tokio::test]
 async fn clients_that_leave_without_a_word_take_up_no_place() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     for _ in 0..5 * PLACES {
         drop(host.connect().await);
         // It is a connection all the same, and it ends.
@@ -242,8 +239,7 @@ async fn clients_that_leave_without_a_word_take_up_no_place() {
 
 #[tokio::test]
 async fn a_session_hears_of_a_client_that_left_with_bytes_unread() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     let mut client = host.connect().await;
     client.write_all(b"?").await.unwrap();
     let mut session = guest.accept().await;
@@ -256,8 +252,7 @@ async fn a_session_hears_of_a_client_that_left_with_bytes_unread() {
 
 #[tokio::test]
 async fn a_session_that_answers_and_leaves_is_heard_whatever_its_client_still_sends() {
-    let (host_end, guest_end) = line(1 << 16);
-    let (host, mut guest) = (Host::on(&host_end), Guest::on(&guest_end));
+    let (host, mut guest) = both_sides(1 << 16);
     let client = host.connect().await;
     let (mut reader, mut writer) = client.into_split();
     writer.write_all(b"request").await.unwrap();
